@@ -1,0 +1,102 @@
+"""Filling a buffer from what is published."""
+
+from __future__ import annotations
+
+import threading
+
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile
+from tf2_msgs.msg import TFMessage
+
+from .buffer import Buffer
+
+_AUTHORITY = 'default_authority'
+
+
+def _profile(durability: DurabilityPolicy) -> QoSProfile:
+    return QoSProfile(depth=100, durability=durability, history=HistoryPolicy.KEEP_LAST)
+
+
+def _spin(executor: SingleThreadedExecutor, node: Node) -> None:
+    try:
+        executor.spin()
+    except ExternalShutdownException:
+        pass
+    finally:
+        executor.remove_node(node)
+
+
+class TransformListener:
+    """Stores in a buffer what arrives on ``/tf`` and ``/tf_static``, for as long as it lives.
+
+    Args:
+        buffer: Where to.
+        node: Who subscribes. Somebody must spin it.
+        spin_thread: Spin the node in a thread of the listener's own, all its callbacks included.
+        qos: Profile or history depth for ``/tf``; reliable and volatile with a depth of 100 by default.
+        static_qos: The same for ``/tf_static``; transient-local with a depth of 100 by default.
+    """
+
+    def __init__(
+        self,
+        buffer: Buffer,
+        node: Node,
+        *,
+        spin_thread: bool = False,
+        qos: QoSProfile | int | None = None,
+        static_qos: QoSProfile | int | None = None,
+    ) -> None:
+        self.buffer = buffer
+        self.node = node
+        # Reentrant, so that another callback of the node may wait for a transform meanwhile.
+        self.group = ReentrantCallbackGroup()
+        self.tf_sub = node.create_subscription(
+            TFMessage,
+            '/tf',
+            self.callback,
+            _profile(DurabilityPolicy.VOLATILE) if qos is None else qos,
+            callback_group=self.group,
+        )
+        self.tf_static_sub = node.create_subscription(
+            TFMessage,
+            '/tf_static',
+            self.static_callback,
+            _profile(DurabilityPolicy.TRANSIENT_LOCAL) if static_qos is None else static_qos,
+            callback_group=self.group,
+        )
+        if spin_thread:
+            self._start_spinning()
+
+    def _start_spinning(self) -> None:
+        self.executor = SingleThreadedExecutor(context=self.node.context)
+        self.executor.add_node(self.node)
+        # The thread holds no reference to the listener and does not keep the process alive.
+        self.dedicated_listener_thread = threading.Thread(
+            target=_spin, args=(self.executor, self.node), name='tf2_listener', daemon=True
+        )
+        self.dedicated_listener_thread.start()
+
+    def __del__(self) -> None:
+        if hasattr(self, 'dedicated_listener_thread'):
+            self.executor.shutdown()
+            if self.dedicated_listener_thread is not threading.current_thread():
+                self.dedicated_listener_thread.join()
+        self.unregister()
+
+    def unregister(self) -> None:
+        """Stop listening."""
+        for name in ('tf_sub', 'tf_static_sub'):
+            if hasattr(self, name):
+                self.node.destroy_subscription(getattr(self, name))
+
+    def callback(self, data: TFMessage) -> None:
+        """Store what moves."""
+        for transform in data.transforms:
+            self.buffer.set_transform(transform, _AUTHORITY)
+
+    def static_callback(self, data: TFMessage) -> None:
+        """Store what stays."""
+        for transform in data.transforms:
+            self.buffer.set_transform_static(transform, _AUTHORITY)
