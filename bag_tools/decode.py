@@ -1,0 +1,169 @@
+"""Image and camera messages of a bag as arrays and cameras."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.image import ImageError, image_to_cvimage
+from rosbags.image.image import to_cvtype
+
+from vlm_nodes.geometry.camera import Camera
+from vlm_nodes.geometry.depth import depth_to_metres
+
+IMAGE = 'sensor_msgs/msg/Image'
+COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
+CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
+
+# compressed_depth_image_transport's ConfigHeader: enum, then the two quantisation parameters.
+_DEPTH_HEADER = struct.Struct('<iff')
+
+
+class DecodeError(Exception):
+    """A message's image cannot be decoded; the text says what is wrong with it."""
+
+
+def color_image(message: Any) -> NDArray[np.uint8]:
+    """A colour image from a sensor_msgs Image or CompressedImage.
+
+    Returns:
+        (H, W, 3) uint8 RGB, a new array.
+
+    Raises:
+        DecodeError: The encoding is not one of colour, or the data are short or broken.
+    """
+    if hasattr(message, 'format'):
+        bgr = _imdecode(message.data, cv2.IMREAD_COLOR, message.format)
+        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    if message.encoding.startswith(('8UC', '16UC', '32FC')):
+        raise DecodeError(f'encoding {message.encoding!r} does not say its order of colours')
+    try:
+        return np.array(image_to_cvimage(_packed(message), 'rgb8'), dtype=np.uint8)
+    except (ImageError, cv2.error, TypeError, ValueError) as error:
+        raise DecodeError(f'image of encoding {message.encoding!r}: {error}') from error
+
+
+def depth_image(message: Any) -> NDArray[np.float32]:
+    """A depth image from an Image (16UC1, 32FC1) or a CompressedImage (compressedDepth or PNG).
+
+    Returns:
+        (H, W) float32 metres, NaN where there is no reading.
+
+    Raises:
+        DecodeError: The encoding is not one of depth, or the data are short or broken.
+    """
+    image, encoding = _compressed_depth(message) if hasattr(message, 'format') else _raw(message)
+    try:
+        return depth_to_metres(image, encoding)
+    except ValueError as error:
+        raise DecodeError(str(error)) from error
+
+
+def camera(message: Any) -> Camera:
+    """The camera of a sensor_msgs/CameraInfo of either ROS, binning and region applied.
+
+    Raises:
+        DecodeError: The camera is not calibrated (zero K), or its numbers make no camera.
+    """
+    k = [float(value) for value in getattr(message, 'k', getattr(message, 'K', ()))]
+    d = tuple(float(value) for value in getattr(message, 'd', getattr(message, 'D', ())))
+    try:
+        full = Camera(
+            width=int(message.width),
+            height=int(message.height),
+            fx=k[0],
+            fy=k[4],
+            cx=k[2],
+            cy=k[5],
+            distortion_model=message.distortion_model if d else '',
+            distortion=d,
+        )
+    except (ValueError, IndexError) as error:
+        raise DecodeError(f'camera_info of {message.header.frame_id!r}: {error}') from error
+    return _cut(full, message)
+
+
+def _cut(full: Camera, info: Any) -> Camera:
+    """The camera of the image that is sent, cut and binned as its camera_info says."""
+    roi = info.roi
+    if roi.width and roi.height:
+        full = replace(
+            full,
+            width=int(roi.width),
+            height=int(roi.height),
+            cx=full.cx - roi.x_offset,
+            cy=full.cy - roi.y_offset,
+        )
+    bin_x, bin_y = max(1, int(info.binning_x)), max(1, int(info.binning_y))
+    if bin_x == bin_y == 1:
+        return full
+    return full.resized(full.width // bin_x, full.height // bin_y)
+
+
+def _packed(message: Any) -> SimpleNamespace:
+    """The image with the padding at the end of its rows taken away."""
+    _, _, dtype, channels = to_cvtype(message.encoding)
+    row = int(message.width) * channels * np.dtype(dtype).itemsize
+    height, step = int(message.height), int(message.step)
+    data = np.frombuffer(message.data, dtype=np.uint8)
+    if step < row:
+        raise DecodeError(
+            f'step {step} is less than {message.width} pixels of {message.encoding} take ({row})'
+        )
+    if data.size < height * step:
+        raise DecodeError(
+            f'{message.width}x{height} {message.encoding} with step {step} needs {height * step} '
+            f'bytes, the message holds {data.size}'
+        )
+    rows = data[: height * step].reshape(height, step)[:, :row]
+    return SimpleNamespace(
+        width=int(message.width),
+        height=height,
+        encoding=message.encoding,
+        is_bigendian=bool(message.is_bigendian),
+        data=np.ascontiguousarray(rows),
+    )
+
+
+def _raw(message: Any) -> tuple[NDArray[Any], str]:
+    try:
+        return np.asarray(image_to_cvimage(_packed(message))), str(message.encoding)
+    except (ImageError, TypeError, ValueError) as error:
+        raise DecodeError(f'depth image of encoding {message.encoding!r}: {error}') from error
+
+
+def _compressed_depth(message: Any) -> tuple[NDArray[Any], str]:
+    encoding, _, transport = (part.strip() for part in message.format.partition(';'))
+    if 'compressedDepth' not in transport:
+        return _imdecode(message.data, cv2.IMREAD_UNCHANGED, message.format), encoding
+    if 'rvl' in transport:
+        raise DecodeError(f'depth of format {message.format!r}: RVL is not supported, PNG is')
+    data = bytes(message.data)
+    if len(data) <= _DEPTH_HEADER.size:
+        raise DecodeError(f'depth of format {message.format!r} holds {len(data)} bytes only')
+    _, quant_a, quant_b = _DEPTH_HEADER.unpack_from(data)
+    image = _imdecode(data[_DEPTH_HEADER.size :], cv2.IMREAD_UNCHANGED, message.format)
+    if encoding != '32FC1':
+        return image, encoding
+    return _from_inverse_depth(image, quant_a, quant_b), encoding
+
+
+def _from_inverse_depth(image: NDArray[Any], a: float, b: float) -> NDArray[np.float32]:
+    """Metres from the quantised inverse depth in which float images travel: a / (q - b)."""
+    metres = np.full(image.shape, np.nan, dtype=np.float32)
+    known = image > 0
+    metres[known] = a / (image[known].astype(np.float64) - b)
+    return metres
+
+
+def _imdecode(data: Any, flags: int, format_: str) -> NDArray[Any]:
+    buffer = np.frombuffer(data, dtype=np.uint8)
+    image = cv2.imdecode(buffer, flags) if buffer.size else None
+    if image is None:
+        raise DecodeError(f'{buffer.size} bytes of format {format_!r} are no whole image')
+    return np.asarray(image)

@@ -1,0 +1,256 @@
+"""Recorded messages without a ROS install: ROS 1 bags, rosbag2 directories, bare .mcap and .db3.
+
+`rosbags` does the parsing. What this adds: one claim-and-count per topic, so that a bag is never
+silently short, and errors that name the bag, the topic and how far reading came.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rosbags.highlevel import AnyReader
+from rosbags.typesys import Stores, get_typestore
+
+logger = logging.getLogger(__name__)
+
+BAG_FILE_SUFFIXES = ('.bag', '.mcap', '.db3')
+DISTROS = tuple(store.value.removeprefix('ros2_') for store in Stores if 'ros2' in store.value)
+_ADVICE = {
+    'File end magic': 'it was not closed, as when a recorder is killed',
+    'disk image is malformed': 'the sqlite file is cut short',
+    'Bag index looks damaged': 'it was not closed, as when a recorder is killed',
+}
+
+
+class BagError(Exception):
+    """A bag cannot be read, or not as asked; the text names the bag and the reason."""
+
+
+class DamagedBagError(BagError):
+    """Reading stopped in the middle of a bag.
+
+    Attributes:
+        messages_read: Messages delivered before the damage.
+    """
+
+    def __init__(self, text: str, messages_read: int) -> None:
+        super().__init__(text)
+        self.messages_read = messages_read
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One topic of a bag.
+
+    Attributes:
+        name: The topic's name.
+        msgtype: Its type, such as 'sensor_msgs/msg/Image' (ROS 1 bags as well).
+        claimed: Messages that the bag's index says it holds.
+    """
+
+    name: str
+    msgtype: str
+    claimed: int
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a bag.
+
+    Attributes:
+        topic: Where it was published.
+        msgtype: Its type.
+        receive_ns: When the recorder received it, in nanoseconds.
+        data: The message; arrays in it are read-only views.
+    """
+
+    topic: str
+    msgtype: str
+    receive_ns: int
+    data: Any
+
+    @property
+    def stamp_ns(self) -> int:
+        """The header's stamp in nanoseconds; the receive time where there is no header."""
+        header = getattr(self.data, 'header', None)
+        return self.receive_ns if header is None else time_to_ns(header.stamp)
+
+
+def time_to_ns(stamp: Any) -> int:
+    """Nanoseconds of a builtin_interfaces/Time (or ROS 1 time)."""
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a path looks like a bag: a bag file, or a directory that holds rosbag2 files."""
+    if path.is_dir():
+        return (path / 'metadata.yaml').is_file() or bool(_storage_files(path))
+    return path.suffix in BAG_FILE_SUFFIXES
+
+
+class BagReader:
+    """A bag opened for reading; use it as a context manager.
+
+    Args:
+        path: A ROS 1 `.bag`, a rosbag2 directory, or a bare `.mcap` or `.db3`.
+        distro: ROS 2 release whose message definitions serve bags that hold none of their own.
+
+    Raises:
+        BagError: The bag is absent, damaged at its opening, or of an unknown kind.
+    """
+
+    def __init__(self, path: Path | str, *, distro: str = 'jazzy') -> None:
+        self.path = Path(path)
+        self._counts: dict[str, int] = {}
+        self._problems: list[str] = []
+        if distro not in DISTROS:
+            raise BagError(f'unknown ROS 2 release {distro!r}; known are {", ".join(DISTROS)}')
+        self._reader = _open_reader(self.path, distro)
+        self.topics = _topics(self._reader)
+
+    def __enter__(self) -> BagReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._reader.close()
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the first message to the last; 0 for an empty bag."""
+        return max(0.0, float(self._reader.duration) / 1e9)
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What the passes finished so far found wrong: one line a topic that came out short."""
+        return tuple(self._problems)
+
+    def of_type(self, *msgtypes: str) -> list[Topic]:
+        """The topics of any of these types, by name."""
+        return sorted(
+            (topic for topic in self.topics.values() if topic.msgtype in msgtypes),
+            key=lambda topic: topic.name,
+        )
+
+    def messages(self, topics: Collection[str] | None = None) -> Iterator[Message]:
+        """Messages in the order of their receive times, one in memory at a time.
+
+        After the last one the number read of each topic is held against what the bag claims; a
+        difference is logged and kept in `problems`.
+
+        Args:
+            topics: Names to read; None reads all.
+
+        Raises:
+            BagError: A topic is not in the bag.
+            DamagedBagError: The bag is damaged in the middle.
+        """
+        names = self._check_names(topics)
+        connections = [c for c in self._reader.connections if c.topic in names]
+        counts = dict.fromkeys(sorted(names), 0)
+        if connections:
+            yield from self._deliver(connections, counts)
+        self._compare(counts)
+
+    def _check_names(self, topics: Collection[str] | None) -> set[str]:
+        names = set(self.topics if topics is None else topics)
+        if missing := names - set(self.topics):
+            raise BagError(
+                f'{self.path} has no topic {", ".join(sorted(missing))}; '
+                f'it has {", ".join(sorted(self.topics)) or "none"}'
+            )
+        return names
+
+    def _deliver(self, connections: list[Any], counts: dict[str, int]) -> Iterator[Message]:
+        stream = self._reader.messages(connections=connections)
+        while True:
+            try:
+                item = next(stream, None)
+                if item is None:
+                    return
+                connection, receive_ns, raw = item
+                data = self._reader.deserialize(raw, connection.msgtype)
+            except Exception as error:  # the storage libraries raise many kinds
+                raise self._damaged(error, counts) from error
+            counts[connection.topic] += 1
+            yield Message(connection.topic, connection.msgtype, receive_ns, data)
+
+    def _damaged(self, error: Exception, counts: dict[str, int]) -> DamagedBagError:
+        total, claimed = sum(counts.values()), sum(self.topics[name].claimed for name in counts)
+        return DamagedBagError(
+            f'{self.path} is damaged: {error} (after {total} of {claimed} messages)', total
+        )
+
+    def _compare(self, counts: dict[str, int]) -> None:
+        for name, count in counts.items():
+            claimed = self.topics[name].claimed
+            if count == claimed:
+                continue
+            text = f'{self.path}: {name} claims {claimed} messages, {count} could be read'
+            if count == 0 and self.path.is_dir():
+                text += (
+                    ' (metadata.yaml may describe the topic otherwise than the storage file does: '
+                    f'try {_first_storage(self.path)} itself)'
+                )
+            if text not in self._problems:
+                logger.warning(text)
+                self._problems.append(text)
+
+
+def _storage_files(folder: Path) -> list[Path]:
+    return sorted(p for suffix in ('*.mcap', '*.db3') for p in folder.glob(suffix))
+
+
+def _first_storage(folder: Path) -> str:
+    files = _storage_files(folder)
+    return str(files[0]) if files else 'the storage file'
+
+
+def _check_path(path: Path) -> None:
+    if not path.exists():
+        raise BagError(f'there is no bag at {path}')
+    if path.is_dir() and not (path / 'metadata.yaml').is_file():
+        files = _storage_files(path)
+        if not files:
+            raise BagError(f'{path} is not a bag: it holds no metadata.yaml, .mcap or .db3')
+        raise BagError(
+            f'{path} has no metadata.yaml, as when a recorder is killed: '
+            f'try its storage file {files[0]} itself'
+        )
+    if path.is_file():
+        if path.suffix not in BAG_FILE_SUFFIXES:
+            raise BagError(f'{path} is not a bag: its name ends in none of {BAG_FILE_SUFFIXES}')
+        if path.stat().st_size == 0:
+            raise BagError(f'{path} is empty (0 bytes)')
+
+
+def _open_reader(path: Path, distro: str) -> AnyReader:
+    _check_path(path)
+    try:
+        reader = AnyReader([path], default_typestore=get_typestore(Stores(f'ros2_{distro}')))
+        reader.open()
+    except Exception as error:  # the storage libraries raise many kinds
+        hint = next((why for text, why in _ADVICE.items() if text in str(error)), '')
+        raise BagError(
+            f'{path} cannot be opened: {error}' + (f' ({hint})' if hint else '')
+        ) from error
+    return reader
+
+
+def _topics(reader: AnyReader) -> dict[str, Topic]:
+    topics: dict[str, Topic] = {}
+    # A ROS 1 bag has one connection a publisher: add up those of one topic.
+    for connection in reader.connections:
+        before = topics.get(connection.topic)
+        claimed = connection.msgcount + (before.claimed if before else 0)
+        topics[connection.topic] = Topic(connection.topic, connection.msgtype, claimed)
+    return topics
