@@ -1,4 +1,4 @@
-"""The errors of tf2. They show as ``tf2.NAME`` in tracebacks, as those of the compiled binding do."""
+"""The errors of tf2, which tracebacks show as ``tf2.NAME`` like those of the compiled binding."""
 
 
 class TransformException(Exception):  # noqa: N818 (the name is tf2's)

@@ -89,8 +89,8 @@ class FrameTree:
                 yield name, cache, self._authorities.get(name, 'no recorded authority')
 
     def roots(self) -> list[str]:
-        """Name the frames that were only ever a parent."""
-        return [name for name, cache in self._caches.items() if cache is None]
+        """Name the frames that have no parent: never set, or cleared since."""
+        return [name for name, cache in self._caches.items() if cache is None or len(cache) == 0]
 
     def insert(self, child: str, sample: Sample, authority: str, *, static: bool) -> bool:
         """Store a pose of a frame; a frame that turns static, or back, loses what it had.
@@ -144,8 +144,8 @@ class FrameTree:
     def path(self, target: str, source: str, time_ns: int, read: Reader = pose_at) -> Path:
         """Find the way between two known frames at one time (zero: the latest that all links have).
 
-        The way goes up from the source as far as there is data, then up from the target until the two
-        meet. What lies above the meeting point may be missing.
+        The way goes up from the source as far as there is data, then up from the target until
+        the two meet. What lies above the meeting point may be missing.
 
         Raises:
             ConnectivityException: If they do not meet.
@@ -215,7 +215,7 @@ class FrameTree:
         """
         if source == target:
             return self.latest_ns(source)
-        # What the links below each ancestor of the source have in common; None while all are static.
+        # What the links below each ancestor of the source share; None while all are static.
         common_below: dict[str, int | None] = {}
         for parent, common in self._latest_upwards(source):
             if parent == target:
@@ -229,7 +229,7 @@ class FrameTree:
         raise ConnectivityException(_unconnected(target, source))
 
     def _latest_upwards(self, frame: str) -> Iterator[tuple[str, int | None]]:
-        """Go over the ancestors of a frame with the newest stamp that the links up to each share."""
+        """Go over the ancestors of a frame, with the newest stamp that the links to each share."""
         common: int | None = None
         depth = 0
         while (cache := self._caches.get(frame)) is not None:
@@ -273,8 +273,8 @@ def _fault_of_name(frame: str) -> str:
 def _unconnected(target: str, source: str) -> str:
     # The missing space is tf2's: the text is matched against as it is.
     return (
-        f"Could not find a connection between '{target}' and '{source}' because they are not part of "
-        'the same tree.Tf has two or more unconnected trees.'
+        f"Could not find a connection between '{target}' and '{source}' because they are not part "
+        'of the same tree.Tf has two or more unconnected trees.'
     )
 
 

@@ -1,7 +1,7 @@
 """Unit quaternions as tuples ``(x, y, z, w)`` and vectors as tuples ``(x, y, z)``, both of floats.
 
-Plain tuples rather than arrays: one lookup needs a few dozen multiplications, which numpy would drown in
-its cost per call.
+Plain tuples rather than arrays: one lookup needs a few dozen multiplications, which numpy would
+drown in its cost per call.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _SMALL_ANGLE = 1e-8
 def canonical(q: Quaternion) -> Quaternion:
     """Scale to unit length and choose the sign that a conversion from a rotation matrix gives.
 
-    tf2 keeps rotations as matrices, so its answers carry that sign: w positive where w^2 > 1/4, else the
-    largest of x, y and z. A zero or infinite quaternion comes back as NaN.
+    tf2 keeps rotations as matrices, so its answers carry that sign: w positive where w^2 > 1/4,
+    else the largest of x, y and z. A zero or infinite quaternion comes back as NaN.
     """
     x, y, z, w = q
     norm = math.sqrt(x * x + y * y + z * z + w * w)
@@ -121,7 +121,7 @@ def slerp(a: Quaternion, b: Quaternion, ratio: float) -> Quaternion:
 
 
 def axis_and_angle(q: Quaternion) -> tuple[Vector, float]:
-    """Give the unit axis and the angle (radians) of a rotation; the axis is x where there is no turn."""
+    """Give the unit axis and the angle (radians) of a rotation; x where there is no turn."""
     x, y, z, w = q
     length = math.sqrt(x * x + y * y + z * z)
     if length < 1e-8:

@@ -47,7 +47,8 @@ _logger = rclpy.logging.get_logger('tf2')
 class BufferCore:
     """Poses of frames over time, and the pose of any frame in any other.
 
-    Times are rclpy or message times, where zero means the latest; all methods may be called from any thread.
+    Times are rclpy or message times, where zero means the latest. All methods may be called from
+    any thread.
 
     Args:
         cache_time: How long poses are kept, an rclpy or message duration; 10 s by default.
@@ -61,8 +62,8 @@ class BufferCore:
     def set_transform(self, transform: TransformStamped, authority: str) -> None:
         """Store the pose of a frame at a stamp.
 
-        What cannot be right (no frame names, a frame in itself, NaN, a zero quaternion, older than the
-        cache) is left out with a message in the log.
+        What cannot be right (no frame names, a frame in itself, NaN, a zero quaternion, older than
+        the cache) is left out with a message in the log.
 
         Args:
             transform: Pose of ``child_frame_id`` in ``header.frame_id``.
@@ -99,7 +100,7 @@ class BufferCore:
     def lookup_transform_core(
         self, target_frame: str, source_frame: str, time: Any
     ) -> TransformStamped:
-        """Give the pose of the source in the target, which takes points of the source into the target.
+        """Give the pose of the source in the target: it takes points of the source into the target.
 
         Raises:
             LookupException: If a frame is unknown.
@@ -124,7 +125,8 @@ class BufferCore:
     ) -> TransformStamped:
         """Give the pose of the source at one time in the target at another.
 
-        The fixed frame is what stands still between the two times. Errors as `lookup_transform_core`.
+        The fixed frame is what stands still between the two times. Errors are those of
+        `lookup_transform_core`.
         """
         _check_strings(1, target_frame)
         _check_strings(3, source_frame)
@@ -275,7 +277,7 @@ class BufferCore:
             )
 
     def clear(self) -> None:
-        """Forget all poses that have a time. Static poses, and which frames there are, stay known."""
+        """Forget all poses that have a time; static poses, and which frames there are, stay."""
         with self._tree_lock:
             self._tree.clear()
 
@@ -335,7 +337,7 @@ def _check_strings(first: int, *values: Any) -> None:
 
 
 def _check_types(transform: Any, *, static: bool) -> None:
-    """Refuse a translation of another type and warn of such a rotation, as the compiled binding does."""
+    """Refuse a translation of another type and warn of such a rotation, as upstream does."""
     if not isinstance(transform.translation, Vector3):
         warnings.warn('translation should be of type Vector3', UserWarning, stacklevel=4)
         demand = 'be of type Vector3' if static else 'have members x, y, z'
@@ -366,8 +368,8 @@ def _faults(child: str, sample: Sample, given: Any, authority: str) -> list[str]
     faults = []
     if child == sample.parent:
         faults.append(
-            f'TF_SELF_TRANSFORM: Ignoring transform from authority "{authority}" with frame_id and  '
-            f'child_frame_id "{child}" because they are the same'
+            f'TF_SELF_TRANSFORM: Ignoring transform from authority "{authority}" with frame_id '
+            f'and  child_frame_id "{child}" because they are the same'
         )
     if not child:
         faults.append(

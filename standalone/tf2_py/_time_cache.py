@@ -67,8 +67,8 @@ class TimeCache:
 
     def __init__(self, length_ns: int) -> None:
         self._length_ns = length_ns
-        # Ascending, side by side, so that bisect searches plain integers. Of equal stamps the one that
-        # came last is the later.
+        # Ascending, side by side, so that bisect searches plain integers. Of equal stamps the
+        # one that came last is the later.
         self._stamps: list[int] = []
         self._samples: list[Sample] = []
 
@@ -99,7 +99,7 @@ class TimeCache:
             del stamps[:expired], self._samples[:expired]
 
     def at(self, time_ns: int) -> Sample:
-        """Give the pose at a time, interpolated between its neighbours unless the parent changes there.
+        """Give the pose at a time, interpolated unless the parent changes there.
 
         Raises:
             ExtrapolationException: If the time is not between the oldest and the newest stamp.
@@ -139,12 +139,12 @@ class TimeCache:
             )
         if time_ns > self._stamps[-1]:
             return (
-                f'Lookup would require extrapolation into the future.  Requested time {display(time_ns)} '
-                f'but the latest data is at time {display(self._stamps[-1])}'
+                f'Lookup would require extrapolation into the future.  Requested time '
+                f'{display(time_ns)} but the latest data is at time {display(self._stamps[-1])}'
             )
         return (
-            f'Lookup would require extrapolation into the past.  Requested time {display(time_ns)} '
-            f'but the earliest data is at time {display(self._stamps[0])}'
+            f'Lookup would require extrapolation into the past.  Requested time '
+            f'{display(time_ns)} but the earliest data is at time {display(self._stamps[0])}'
         )
 
     def latest(self) -> tuple[int, str | None]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from ._exceptions import TransformException
 from ._frame_tree import FrameTree
 from ._rotation import (
-    ORIGIN,
     Pose,
     Vector,
     axis_and_angle,
@@ -17,6 +17,7 @@ from ._rotation import (
     rotate,
 )
 from ._stamps import from_seconds, to_seconds
+from ._time_cache import LATEST
 
 # The interval never begins before this time (seconds), for time zero would mean the latest.
 _EARLIEST_S = 0.00001
@@ -49,15 +50,21 @@ def velocity(
     """
     tracking, observation = question.tracking_frame, question.observation_frame
     time_s, interval_s = to_seconds(time_ns), to_seconds(interval_ns)
-    # Both are looked up first: the newest common time is only asked of frames that exist.
-    pose_of(tree, observation, tracking, 0)
-    latest_s = to_seconds(tree.latest_common_ns(observation, tracking))
+    latest_s = to_seconds(_latest_common_ns(tree, observation, tracking))
     end_s = min(time_s + 0.5 * interval_s, latest_s)
     start_s = max(_EARLIEST_S + interval_s, end_s) - interval_s
     start = pose_of(tree, observation, tracking, from_seconds(start_s))
     end = pose_of(tree, observation, tracking, from_seconds(end_s))
     linear, angular = _twist(start, end, end_s - start_s)
     return _refer(tree, question, from_seconds(time_s), linear, angular)
+
+
+def _latest_common_ns(tree: FrameTree, target: str, source: str) -> int:
+    try:
+        return tree.latest_common_ns(target, source)
+    except TransformException:
+        # The lookups that follow tell what is wrong.
+        return LATEST
 
 
 def pose_of(tree: FrameTree, target: str, source: str, time_ns: int) -> Pose:
@@ -93,5 +100,5 @@ def _refer(
     dx = px + point_origin[0] - origin[0]
     dy = py + point_origin[1] - origin[1]
     dz = pz + point_origin[2] - origin[2]
-    # tf2 multiplies the last term component by component; a stand-in gives the numbers of the original.
+    # tf2 multiplies the last term component by component, and a stand-in gives tf2's numbers.
     return (vx + cx + wx * dx, vy + cy + wy * dy, vz + cz + wz * dz), turned

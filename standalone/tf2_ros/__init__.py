@@ -1,4 +1,4 @@
-"""Stand-in for tf2_ros where no release of it can be installed, with the interface of ROS 2 Jazzy."""
+"""Stand-in for tf2_ros, with the interface of Jazzy, where no release can be installed."""
 
 from tf2_py import (
     BufferCore,

@@ -30,8 +30,8 @@ class Buffer(BufferCore, BufferInterface):
 
     Args:
         cache_time: How long poses are kept; 10 s by default.
-        node: Whose clock to watch, and who offers the tree as the service ``tf2_frames``. Without one the
-            system's clock is watched and no service offered.
+        node: Whose clock to watch, and who offers the tree as the service ``tf2_frames``. Without
+            one the system's clock is watched and no service offered.
     """
 
     def __init__(self, cache_time: Duration | None = None, node: Node | None = None) -> None:
@@ -39,11 +39,10 @@ class Buffer(BufferCore, BufferInterface):
         BufferInterface.__init__(self)
         self._new_data = threading.Condition()
         self._waiting: dict[Future, Callable[[], None]] = {}
-        self.clock = Clock()
         if node is not None:
             self.srv = node.create_service(FrameGraph, 'tf2_frames', self._answer_frame_graph)
-            self.clock = node.get_clock()
-        # A second backwards, as a bag or a simulation that starts again, or a switch to another clock.
+        self.clock = Clock() if node is None else node.get_clock()
+        # A second backwards, as a bag or a simulation that starts again, or another clock.
         threshold = JumpThreshold(
             min_forward=None, min_backward=Duration(seconds=-1), on_clock_change=True
         )
@@ -89,7 +88,7 @@ class Buffer(BufferCore, BufferInterface):
         time: Time,
         timeout: Duration = Duration(),  # noqa: B008 (never changed; part of the signature)
     ) -> TransformStamped:
-        """Give the pose of the source in the target, which takes points of the source into the target.
+        """Give the pose of the source in the target: it takes points of the source into the target.
 
         Args:
             target_frame: The frame to transform into.
@@ -229,7 +228,7 @@ class Buffer(BufferCore, BufferInterface):
         future = Future()
 
         def check() -> None:
-            # Two threads may bring data at once: only the one that takes the future off the list ends it.
+            # Two threads may bring data at once: the one that takes the future ends it.
             try:
                 if ask()[0] and self._take(future):
                     future.set_result(look_up())

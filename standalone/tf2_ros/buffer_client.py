@@ -44,7 +44,7 @@ class BufferClient(BufferInterface):
         node: Who asks.
         ns: Name of the server's action.
         check_frequency: How often (Hz) a wait looks whether it is still wanted.
-        timeout_padding: How much longer than the server to wait.
+        timeout_padding: How much longer than the server to wait; a number is in seconds.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class BufferClient(BufferInterface):
         node: Node,
         ns: str,
         check_frequency: float = 10.0,
-        timeout_padding: Duration = Duration(seconds=2.0),  # noqa: B008 (part of the signature)
+        timeout_padding: Duration | float = Duration(seconds=2.0),  # noqa: B008 (part of the signature)
     ) -> None:
         super().__init__()
         self.node = node
@@ -94,7 +94,10 @@ class BufferClient(BufferInterface):
         fixed_frame: str,
         timeout: Duration = Duration(),  # noqa: B008
     ) -> TransformStamped:
-        """Give the pose of the source at one time in the target at another; errors as `lookup_transform`."""
+        """Give the pose of the source at one time in the target at another.
+
+        Errors are those of `lookup_transform`.
+        """
         goal = LookupTransform.Goal(
             target_frame=target_frame,
             source_frame=source_frame,
@@ -141,8 +144,8 @@ class BufferClient(BufferInterface):
     def _ask(self, goal: LookupTransform.Goal, timeout: Duration) -> TransformStamped:
         if not self.action_client.server_is_ready():
             raise TimeoutException('The BufferServer is not ready.')
-        patience_ns = timeout.nanoseconds + self.timeout_padding.nanoseconds
-        deadline_s = system_time.monotonic() + patience_ns * 1e-9
+        patience_s = _seconds(timeout) + _seconds(self.timeout_padding)
+        deadline_s = system_time.monotonic() + patience_s
         handle = self._outcome(self.action_client.send_goal_async(goal), deadline_s)
         if not handle.accepted:
             raise TimeoutException(
@@ -167,11 +170,16 @@ class BufferClient(BufferInterface):
         self.action_client.destroy()
 
 
+def _seconds(duration: Duration | float) -> float:
+    """Give a duration in seconds; numbers are let through, as upstream does."""
+    return duration.nanoseconds * 1e-9 if isinstance(duration, Duration) else float(duration)
+
+
 def _time_message(time: Any) -> builtin_interfaces.msg.Time:
     if isinstance(time, builtin_interfaces.msg.Time):
         warnings.warn(
-            'Passing a builtin_interfaces.msg.Time argument is deprecated, and will be removed in the '
-            'near future. Use rclpy.time.Time instead.',
+            'Passing a builtin_interfaces.msg.Time argument is deprecated, and will be removed in '
+            'the near future. Use rclpy.time.Time instead.',
             stacklevel=3,
         )
         return time

@@ -27,6 +27,7 @@ TransformableObjectType = TypeVar('TransformableObjectType')
 
 _Transformer = Callable[[Any, TransformStamped], Any]
 _Converter = Callable[[Any], Any]
+_Registered = TypeVar('_Registered')
 
 
 class TypeException(Exception):  # noqa: N818 (the name is tf2's)
@@ -126,7 +127,7 @@ class BufferInterface:
         fixed_frame: str,
         timeout: Duration = Duration(),  # noqa: B008
     ) -> TransformStamped:
-        """Give the pose of the source at one time in the target at another; for subclasses to offer."""
+        """Give the pose of the source at one time in the target at another; for subclasses."""
         raise NotImplementedException
 
     def can_transform(
@@ -164,7 +165,7 @@ def Stamped(obj: TransformableObject, stamp: Time, frame_id: str) -> Transformab
     return obj
 
 
-def _find(registry: dict[Any, Any], key: Any) -> Any:
+def _find(registry: dict[Any, _Registered], key: Any) -> _Registered:
     try:
         return registry[key]
     except KeyError:
@@ -181,7 +182,7 @@ class TransformRegistration:
         print(self._transformers)  # noqa: T201 (its purpose)
 
     def add(self, key: Any, callback: _Transformer) -> None:
-        """Register how to transform a type: ``callback(object, transform)`` gives the new object."""
+        """Register how to transform a type: ``callback(object, transform)`` gives the result."""
         self._transformers[key] = callback
 
     def get(self, key: Any) -> _Transformer:
@@ -194,7 +195,7 @@ class TransformRegistration:
 
 
 class ConvertRegistration:
-    """How to convert between types, directly or by way of a message; one registry for the process."""
+    """How to convert between types, directly or by way of a message; one for the process."""
 
     _to_msg: ClassVar[dict[Any, _Converter]] = {}
     _from_msg: ClassVar[dict[Any, _Converter]] = {}

@@ -13,7 +13,7 @@ from .transform_broadcaster import listed
 
 
 class StaticTransformBroadcaster:
-    """Publishes on ``/tf_static``: every message holds all poses, and latecomers get the last message.
+    """Publishes on ``/tf_static``: every message holds all poses, and latecomers get the last one.
 
     Args:
         node: Who publishes.

@@ -29,5 +29,5 @@ class TransformBroadcaster:
         )
 
     def sendTransform(self, transform: TransformStamped | Iterable[TransformStamped]) -> None:
-        """Publish one or several poses, each of ``child_frame_id`` in ``header.frame_id``, in one message."""
+        """Publish one or several poses of child frames in their parents, in one message."""
         self.pub_tf.publish(TFMessage(transforms=listed(transform)))

@@ -29,13 +29,15 @@ def _spin(executor: SingleThreadedExecutor, node: Node) -> None:
 
 
 class TransformListener:
-    """Stores in a buffer what arrives on ``/tf`` and ``/tf_static``, for as long as it lives.
+    """Stores in a buffer what arrives on ``/tf`` and ``/tf_static``.
+
+    The node keeps the listener alive: it listens until `unregister` or the end of the node.
 
     Args:
         buffer: Where to.
         node: Who subscribes. Somebody must spin it.
         spin_thread: Spin the node in a thread of the listener's own, all its callbacks included.
-        qos: Profile or history depth for ``/tf``; reliable and volatile with a depth of 100 by default.
+        qos: Profile or history depth for ``/tf``; reliable, volatile, 100 deep by default.
         static_qos: The same for ``/tf_static``; transient-local with a depth of 100 by default.
     """
 
