@@ -1,0 +1,1 @@
+"""CLIP: text, image and dense patch features; its weights, and adapting it to a domain."""
