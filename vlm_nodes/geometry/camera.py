@@ -82,6 +82,50 @@ class Camera:
         return cls(width, height, float(k[0, 0]), float(k[1, 1]), float(k[0, 2]), float(k[1, 2]))
 
     @classmethod
+    def from_calibration(
+        cls,
+        size: tuple[int, int],
+        k: ArrayLike,
+        distortion_model: str = '',
+        distortion: ArrayLike = (),
+        *,
+        region: tuple[int, int, int, int] = (0, 0, 0, 0),
+        binning: tuple[int, int] = (1, 1),
+    ) -> Camera:
+        """The camera of the image that is sent, from what a sensor_msgs/CameraInfo says.
+
+        Args:
+            size: Width and height of the calibrated image.
+            k: The 9 numbers of the intrinsic matrix, row by row.
+            distortion_model: As in CameraInfo; not looked at where `distortion` is empty.
+            distortion: As in CameraInfo.
+            region: The image is this cut (x, y, width, height) of the calibrated one; zeros: all.
+            binning: Pixels of the calibrated image in one of the sent image, across and down.
+
+        Raises:
+            ValueError: The numbers make no camera; an uncalibrated one has zeros in `k`.
+        """
+        numbers = np.asarray(k, dtype=np.float64).reshape(-1)
+        if numbers.size != 9:
+            raise ValueError(f'the intrinsic matrix k has {numbers.size} numbers, not 9')
+        d = tuple(float(value) for value in np.asarray(distortion, dtype=np.float64).reshape(-1))
+        x, y, width, height = region if region[2] and region[3] else (0, 0, *size)
+        cut = cls(
+            int(width),
+            int(height),
+            float(numbers[0]),
+            float(numbers[4]),
+            float(numbers[2]) - x,
+            float(numbers[5]) - y,
+            distortion_model if d else '',
+            d,
+        )
+        across, down = max(1, binning[0]), max(1, binning[1])
+        if across == down == 1:
+            return cut
+        return cut.resized(cut.width // across, cut.height // down)
+
+    @classmethod
     def from_fov(cls, width: int, height: int, vertical_fov_rad: float) -> Camera:
         """A camera with square pixels whose image spans the vertical angle `vertical_fov_rad`."""
         f = 0.5 * height / np.tan(0.5 * vertical_fov_rad)

@@ -1,0 +1,239 @@
+"""ROS messages <-> arrays: the only place where message fields are read or filled."""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Sequence
+
+import numpy as np
+from builtin_interfaces.msg import Time as TimeMessage
+from cv_bridge import CvBridge, CvBridgeError
+from geometry_msgs.msg import Pose
+from nav_msgs.msg import OccupancyGrid
+from numpy.typing import ArrayLike, NDArray
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState, PointCloud2, PointField
+from sensor_msgs_py import point_cloud2
+from std_msgs.msg import ColorRGBA, Header
+from visualization_msgs.msg import Marker, MarkerArray
+from vlm_interfaces.msg import MapMatch as MapMatchMessage
+
+from vlm_nodes.geometry import Camera, decode_compressed_depth, depth_to_metres
+from vlm_nodes.mapping.instances import MapMatch
+from vlm_nodes.transforms import point_message, vector_message
+
+SECOND_NS = 1_000_000_000
+NAN = float('nan')
+
+_bridge = CvBridge()
+
+
+class MessageError(ValueError):
+    """A message cannot be used; the text says what is wrong with it and what to do."""
+
+
+# Stamps ---------------------------------------------------------------------------------------
+
+
+def stamp_ns(stamp: TimeMessage) -> int:
+    """Nanoseconds of a stamp."""
+    return stamp.sec * SECOND_NS + stamp.nanosec
+
+
+def stamp_message(nanoseconds: int) -> TimeMessage:
+    """A stamp from nanoseconds."""
+    return TimeMessage(sec=nanoseconds // SECOND_NS, nanosec=nanoseconds % SECOND_NS)
+
+
+def header_message(frame_id: str, stamp: TimeMessage | int) -> Header:
+    """A header of a frame, stamped by a message or in nanoseconds."""
+    message = stamp_message(stamp) if isinstance(stamp, int) else stamp
+    return Header(frame_id=frame_id, stamp=message)
+
+
+# Images ---------------------------------------------------------------------------------------
+
+
+def rgb_from_image(message: Image | CompressedImage) -> NDArray[np.uint8]:
+    """The colour image of a message of any colour encoding.
+
+    Returns:
+        (H, W, 3) uint8 RGB; may share the message's memory.
+
+    Raises:
+        MessageError: The encoding is not one of colour, or data, size and step contradict.
+    """
+    try:
+        if isinstance(message, CompressedImage):
+            return np.asarray(_bridge.compressed_imgmsg_to_cv2(message, 'rgb8'))
+        if message.encoding in ('16UC1', '32FC1'):
+            raise MessageError(
+                f'encoding {message.encoding!r} is one of depth, not colour: '
+                'is the depth topic remapped to rgb?'
+            )
+        return np.asarray(_bridge.imgmsg_to_cv2(message, 'rgb8'))
+    except CvBridgeError as error:
+        raise MessageError(f'colour image: {error}') from error
+
+
+def depth_from_image(message: Image | CompressedImage) -> NDArray[np.float32]:
+    """The depth image of a message: 16UC1 millimetres, 32FC1 metres, or compressedDepth.
+
+    Returns:
+        (H, W) float32 metres along z, NaN where there is no reading.
+
+    Raises:
+        MessageError: The encoding is not one of depth, or data, size and step contradict.
+    """
+    try:
+        if isinstance(message, CompressedImage):
+            return decode_compressed_depth(message.data, message.format)
+        return depth_to_metres(_bridge.imgmsg_to_cv2(message), message.encoding)
+    except (CvBridgeError, ValueError) as error:
+        raise MessageError(f'depth image: {error}') from error
+
+
+def image_message(image: NDArray[np.generic], encoding: str, header: Header) -> Image:
+    """An Image from an array that already is of the encoding: rgb8, 32FC1, 16UC1, mono16, ..."""
+    message: Image = _bridge.cv2_to_imgmsg(np.ascontiguousarray(image), encoding)
+    message.header = header
+    return message
+
+
+# Cameras --------------------------------------------------------------------------------------
+
+
+def camera_from_info(message: CameraInfo) -> Camera:
+    """The camera of the image that comes with a CameraInfo, binning and region applied.
+
+    Raises:
+        MessageError: The camera is not calibrated, or its numbers make no camera.
+    """
+    roi = message.roi
+    try:
+        return Camera.from_calibration(
+            (message.width, message.height),
+            message.k,
+            message.distortion_model,
+            message.d,
+            region=(roi.x_offset, roi.y_offset, roi.width, roi.height),
+            binning=(message.binning_x, message.binning_y),
+        )
+    except ValueError as error:
+        raise MessageError(f'camera_info of frame {message.header.frame_id!r}: {error}') from error
+
+
+def camera_info_message(camera: Camera, header: Header) -> CameraInfo:
+    """The CameraInfo of a camera without rectification."""
+    fx, fy, cx, cy = camera.fx, camera.fy, camera.cx, camera.cy
+    return CameraInfo(
+        header=header,
+        width=camera.width,
+        height=camera.height,
+        distortion_model=camera.distortion_model or 'plumb_bob',
+        d=list(camera.distortion) or [0.0] * 5,
+        k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
+        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        p=[fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
+    )
+
+
+# Joints ---------------------------------------------------------------------------------------
+
+
+def joint_state_message(
+    names: Sequence[str], positions: ArrayLike, velocities: ArrayLike, header: Header
+) -> JointState:
+    """A JointState; positions in radians or metres, velocities in the same a second."""
+    return JointState(
+        header=header,
+        name=list(names),
+        position=np.asarray(positions, dtype=np.float64).tolist(),
+        velocity=np.asarray(velocities, dtype=np.float64).tolist(),
+    )
+
+
+# Maps -----------------------------------------------------------------------------------------
+
+
+def cloud_message(
+    points: ArrayLike,
+    header: Header,
+    *,
+    colors: NDArray[np.uint8] | None = None,
+    intensity: ArrayLike | None = None,
+    labels: ArrayLike | None = None,
+) -> PointCloud2:
+    """A PointCloud2 of (N, 3) points in metres.
+
+    Args:
+        points: (N, 3).
+        header: Frame and stamp.
+        colors: (N, 3) uint8 RGB, as the packed field `rgb` that RViz shows.
+        intensity: (N,) numbers, as the field `intensity`.
+        labels: (N,) class numbers, as the field `label`.
+    """
+    xyz = np.asarray(points, dtype=np.float32)
+    columns: list[tuple[str, int, NDArray[np.generic]]] = [
+        (axis, PointField.FLOAT32, xyz[:, i]) for i, axis in enumerate('xyz')
+    ]
+    if colors is not None:
+        r, g, b = colors.astype(np.uint32).T
+        columns.append(('rgb', PointField.FLOAT32, (r << 16 | g << 8 | b).view(np.float32)))
+    if intensity is not None:
+        columns.append(('intensity', PointField.FLOAT32, np.asarray(intensity, np.float32)))
+    if labels is not None:
+        columns.append(('label', PointField.INT32, np.asarray(labels, np.int32)))
+    cloud = np.empty(len(xyz), dtype=[(name, values.dtype) for name, _, values in columns])
+    for name, _, values in columns:
+        cloud[name] = values
+    fields = [
+        PointField(name=name, offset=4 * i, datatype=datatype, count=1)
+        for i, (name, datatype, _) in enumerate(columns)
+    ]
+    return point_cloud2.create_cloud(header, fields, cloud)
+
+
+def match_message(match: MapMatch) -> MapMatchMessage:
+    """A MapMatch, in the frame of the header it is sent under."""
+    return MapMatchMessage(
+        label=match.label,
+        score=float(match.score),
+        centroid=point_message(match.centroid),
+        size=vector_message(match.size),
+        voxels=int(match.voxels),
+        first_seen=stamp_message(int(match.first_seen_ns)),
+        last_seen=stamp_message(int(match.last_seen_ns)),
+    )
+
+
+def match_markers(matches: Sequence[MapMatch], header: Header) -> MarkerArray:
+    """Boxes with their labels, for RViz and Foxglove; whatever was shown before goes."""
+    markers = [Marker(header=header, action=Marker.DELETEALL)]
+    for i, match in enumerate(matches):
+        box = Marker(header=header, ns='box', id=i, type=Marker.CUBE, action=Marker.ADD)
+        box.pose = Pose(position=point_message(match.centroid))
+        box.scale = vector_message(match.size)
+        box.color = ColorRGBA(r=1.0, g=0.6, b=0.0, a=0.4)
+        x, y, z = match.centroid
+        text = Marker(header=header, ns='label', id=i, action=Marker.ADD)
+        text.type = Marker.TEXT_VIEW_FACING
+        text.pose = Pose(position=point_message((x, y, z + match.size[2] / 2 + 0.1)))
+        text.scale.z = 0.12
+        text.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=1.0)
+        text.text = f'{match.label} {match.score:.2f}'
+        markers += [box, text]
+    return MarkerArray(markers=markers)
+
+
+def occupancy_message(
+    cells: NDArray[np.int8], origin_xy: ArrayLike, resolution_m: float, header: Header
+) -> OccupancyGrid:
+    """An OccupancyGrid from (rows, columns) int8 cells of -1, 0 to 100; row 0 has the lowest y."""
+    x, y = np.asarray(origin_xy, dtype=np.float64)
+    message = OccupancyGrid(header=header)
+    message.info.map_load_time = header.stamp
+    message.info.resolution = float(resolution_m)
+    message.info.height, message.info.width = (int(n) for n in cells.shape)
+    message.info.origin = Pose(position=point_message((x, y, 0.0)))
+    message.data = array.array('b', np.ascontiguousarray(cells, dtype=np.int8).tobytes())
+    return message
