@@ -10,12 +10,14 @@ from typing import Any
 from vlm_nodes.mapping.datasets import (
     CAMERA_AXES,
     CONFIG_NAME,
+    UP_AXES,
     CorrectedDataset,
     Correction,
     DatasetError,
     EveryNth,
     FolderConfig,
     RgbdDataset,
+    UprightDataset,
     open_folder,
 )
 
@@ -68,6 +70,8 @@ def open_dataset(options: argparse.Namespace) -> RgbdDataset:
     from bag_tools.reader import is_bag
 
     dataset = _open_bag(path, options) if is_bag(path) else _open_folder(path, options)
+    if options.up is not None:
+        dataset = UprightDataset(dataset, options.up)
     return dataset if options.every == 1 else EveryNth(dataset, options.every)
 
 
@@ -124,6 +128,12 @@ def _add_corrections(group: argparse._ArgumentGroup) -> None:
         type=float,
         metavar='FACTOR',
         help='multiply depth, such as 0.001 where millimetres were stored as metres',
+    )
+
+    group.add_argument(
+        '--up',
+        choices=list(UP_AXES),
+        help='axis of the map frame that points up, where it is not z; a minus needs =, as --up=-y',
     )
 
 

@@ -47,6 +47,16 @@ CAMERA_AXES: dict[str, Matrix] = {
     'turned': BODY_FROM_OPTICAL.T,
 }
 
+# For each axis that may point up, the matrix `upright_from_map` that makes it z.
+UP_AXES: dict[str, Matrix] = {
+    'z': np.eye(4),
+    '-z': np.diag([1.0, -1.0, -1.0, 1.0]),
+    'y': np.array(
+        [[0.0, 0.0, -1.0, 0.0], [-1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0]]
+    ),
+    '-y': BODY_FROM_OPTICAL,
+}
+
 
 class DatasetError(Exception):
     """A data set cannot be read; the text names the file and the reason."""
@@ -419,6 +429,46 @@ class CorrectedDataset:
                 depth_m=self.correction.depth(frame.depth_m),
                 map_from_color=self.correction.pose(frame.map_from_color),
                 map_from_depth=self.correction.pose(frame.map_from_depth),
+            )
+
+
+class UprightDataset:
+    """Another data set in a map frame that is turned so that its z points up.
+
+    Args:
+        dataset: Any data set.
+        up: The axis of its frame that points up: a key of `UP_AXES`.
+
+    Raises:
+        ValueError: The axis is unknown.
+    """
+
+    def __init__(self, dataset: RgbdDataset, up: str) -> None:
+        if up not in UP_AXES:
+            raise ValueError(f'up = {up!r} is none of {list(UP_AXES)}')
+        self.dataset = dataset
+        self.up = up
+
+    @property
+    def description(self) -> str:
+        """What it is, in one line."""
+        return f'{self.dataset.description}, turned so that {self.up} is up'
+
+    @property
+    def frame_id(self) -> str:
+        """Frame that the poses are given in."""
+        return f'{self.dataset.frame_id}_upright'
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[RgbdFrame]:
+        turn = UP_AXES[self.up]
+        for frame in self.dataset:
+            yield replace(
+                frame,
+                map_from_color=turn @ frame.map_from_color,
+                map_from_depth=turn @ frame.map_from_depth,
             )
 
 
