@@ -260,16 +260,17 @@ def _thing(rng: np.random.Generator, colour: str, kind: str) -> Thing:
 def _random_place(room: Room, thing: Thing, rng: np.random.Generator) -> Thing | None:
     """The thing on a random support with a random yaw; None if it is too large for the support."""
     table = room.tables[rng.integers(len(room.tables))] if rng.random() < 0.4 else None
-    low = np.array([-room.half_extents[0], -room.half_extents[1]])
-    high = -low
     margin = thing.radius_m() + OBJECT_GAP_M / 2
+    high = np.array(room.half_extents) - margin
+    low = -high
     if table is not None:
-        low = np.array(table.centre) - table.half_extents
-        high = np.array(table.centre) + table.half_extents
-        margin = min(thing.radius_m(), 0.30) + TABLE_OVERHANG_M
-    if np.any(high - low <= 2 * margin):
+        # What is wider than the table may hang over its edges, but not into a wall.
+        reach = np.array(table.half_extents) - min(thing.radius_m(), 0.30) - TABLE_OVERHANG_M
+        low = np.maximum(low, table.centre - reach)
+        high = np.minimum(high, table.centre + reach)
+    if np.any(high <= low):
         return None
-    x, y = rng.uniform(low + margin, high - margin)
+    x, y = rng.uniform(low, high)
     return replace(
         thing,
         position=(float(x), float(y), table.height_m if table else 0.0),

@@ -1,0 +1,202 @@
+"""`sim_node`: a simulated room on the topics that the Isaac Sim bridge publishes by default."""
+
+import json
+import sys
+from dataclasses import fields
+from typing import Any
+
+import rclpy
+from builtin_interfaces.msg import Time
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from std_msgs.msg import Header, String
+from std_srvs.srv import Trigger
+from tf2_ros import TransformBroadcaster
+
+from vlm_nodes.messages import (
+    camera_info_message,
+    header_message,
+    image_message,
+    joint_state_message,
+    stamp_message,
+)
+from vlm_nodes.simulation.gl import RenderingUnavailableError
+from vlm_nodes.simulation.simulator import JOINTS, Simulator, SimulatorSettings
+from vlm_nodes.transforms import transform_message
+
+MAP_FRAME = 'map'
+BASE_FRAME = 'base_link'
+CAMERA_FRAME = 'sim_camera'
+
+# The QoS of the bridge's publishers: reliable, volatile, the last 10.
+_BRIDGE_QOS = QoSProfile(depth=10)
+_LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+# What it is, smallest and largest value; the defaults are those of SimulatorSettings.
+_WORLD_PARAMETERS = {
+    'seed': ('Room: 0 to 999999 are training rooms, from 1000000 on test rooms.', 0, 1_999_999),
+    'width': ('Image width in pixels.', 16, 4096),
+    'height': ('Image height in pixels.', 16, 4096),
+    'fovy_deg': ('Vertical field of view in degrees.', 1.0, 150.0),
+    'rate_hz': ('Pictures per simulated second.', 0.1, 240.0),
+    'path': ('How the camera moves: "tour" goes round the room, "still" stays.', None, None),
+    'path_duration_s': ('Simulated seconds of one round.', 1.0, 3600.0),
+    'loop': ('Whether the camera goes round again, or stays at the end.', None, None),
+    'samples': ('Samples per pixel for smooth edges; 0 is fastest.', 0, 16),
+}
+
+
+class SimNode(Node):
+    """Publishes a simulated room; all that it shows comes from `Simulator`.
+
+    Publishes `rgb` (rgb8), `depth` (32FC1 metres along z, inf where nothing is hit),
+    `camera_info` of both, `joint_states`, `/tf` (map -> base_link -> sim_camera), `/clock`,
+    `~/ground_truth` (JSON, transient local) and, by parameter, `~/semantic_segmentation` (32SC1
+    label ids). Serves `~/reset` and `~/move_objects`.
+    """
+
+    def __init__(self) -> None:
+        super().__init__('sim_node')
+        settings = SimulatorSettings(
+            **{field.name: self._declare_world(field.name) for field in fields(SimulatorSettings)}
+        )
+        self._wall_time = self._declare(
+            'use_wall_time', False, 'Stamp with the wall clock and publish no /clock.'
+        )
+        self._with_labels = self._declare(
+            'publish_labels', False, 'Publish label images on ~/semantic_segmentation.'
+        )
+        factor = self._declare(
+            'realtime_factor',
+            1.0,
+            'Simulated seconds a second, where rendering keeps up.',
+            0.01,
+            100.0,
+        )
+        self._move_count = self._declare(
+            'move_count', 2, 'Objects that ~/move_objects moves at once.', 1, 10
+        )
+        self._simulator = Simulator(settings)
+        self._make_publishers()
+        self.create_service(Trigger, '~/reset', self._on_reset)
+        self.create_service(Trigger, '~/move_objects', self._on_move_objects)
+        self._publish_truth()
+        self.create_timer(1.0 / (settings.rate_hz * factor), self._on_timer)
+
+    def destroy_node(self) -> None:
+        """Frees the renderer as well."""
+        self._simulator.close()
+        super().destroy_node()
+
+    def _declare_world(self, name: str) -> Any:
+        return self._declare(name, getattr(SimulatorSettings, name), *_WORLD_PARAMETERS[name])
+
+    def _declare(
+        self,
+        name: str,
+        default: bool | int | float | str,
+        description: str,
+        low: Any = None,
+        high: Any = None,
+    ) -> Any:
+        descriptor = ParameterDescriptor(description=description, read_only=True)
+        if isinstance(low, float):
+            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+        elif low is not None:
+            descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+        return self.declare_parameter(name, default, descriptor).value
+
+    def _make_publishers(self) -> None:
+        self._rgb = self.create_publisher(Image, 'rgb', _BRIDGE_QOS)
+        self._depth = self.create_publisher(Image, 'depth', _BRIDGE_QOS)
+        self._camera_info = self.create_publisher(CameraInfo, 'camera_info', _BRIDGE_QOS)
+        self._joint_states = self.create_publisher(JointState, 'joint_states', _BRIDGE_QOS)
+        self._truth = self.create_publisher(String, '~/ground_truth', _LATCHED_QOS)
+        self._tf = TransformBroadcaster(self)
+        if not self._wall_time:
+            self._clock = self.create_publisher(Clock, '/clock', _BRIDGE_QOS)
+        if self._with_labels:
+            self._labels = self.create_publisher(Image, '~/semantic_segmentation', _BRIDGE_QOS)
+
+    def _on_timer(self) -> None:
+        stamp = self._stamp()
+        if not self._wall_time:
+            self._clock.publish(Clock(clock=stamp))
+        self._publish_motion(stamp)
+        self._publish_images(header_message(CAMERA_FRAME, stamp))
+        self._simulator.step()
+
+    def _stamp(self) -> Time:
+        if self._wall_time:
+            return self.get_clock().now().to_msg()
+        return stamp_message(self._simulator.stamp_ns)
+
+    def _publish_motion(self, stamp: Time) -> None:
+        pose = self._simulator.pose()
+        self._tf.sendTransform(
+            [
+                transform_message(MAP_FRAME, BASE_FRAME, pose.map_from_base(), stamp),
+                transform_message(BASE_FRAME, CAMERA_FRAME, pose.base_from_camera(), stamp),
+            ]
+        )
+        joints = joint_state_message(
+            JOINTS,
+            self._simulator.joint_positions(),
+            self._simulator.joint_velocities(),
+            header_message('', stamp),
+        )
+        self._joint_states.publish(joints)
+
+    def _publish_images(self, header: Header) -> None:
+        view = self._simulator.view()
+        self._camera_info.publish(camera_info_message(self._simulator.camera, header))
+        self._rgb.publish(image_message(view.rgb, 'rgb8', header))
+        self._depth.publish(image_message(view.depth_m, '32FC1', header))
+        if self._with_labels:
+            labels = self._simulator.labels().astype('int32')
+            self._labels.publish(image_message(labels, '32SC1', header))
+
+    def _publish_truth(self) -> None:
+        self._truth.publish(String(data=json.dumps(self._simulator.truth())))
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        del request
+        self._simulator.reset()
+        self._publish_truth()
+        response.success, response.message = True, 'time is 0, all objects are back'
+        return response
+
+    def _on_move_objects(
+        self, request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        del request
+        moved = self._simulator.move_objects(self._move_count)
+        self._publish_truth()
+        response.success = bool(moved)
+        response.message = json.dumps(moved) if moved else 'no object has another place to go to'
+        return response
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of `sim_node`."""
+    rclpy.init(args=arguments)
+    node = None
+    try:
+        node = SimNode()
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except (ValueError, RenderingUnavailableError) as error:
+        sys.exit(f'sim_node: {error}')
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+
+
+if __name__ == '__main__':
+    main()
