@@ -8,10 +8,12 @@ from typing import Any
 import rclpy
 from builtin_interfaces.msg import Time
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
-from rosgraph_msgs.msg import Clock
+from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Header, String
 from std_srvs.srv import Trigger
@@ -85,7 +87,9 @@ class SimNode(Node):
         self.create_service(Trigger, '~/reset', self._on_reset)
         self.create_service(Trigger, '~/move_objects', self._on_move_objects)
         self._publish_truth()
-        self.create_timer(1.0 / (settings.rate_hz * factor), self._on_timer)
+        # Simulated time must not wait for itself, whatever use_sim_time says.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0 / (settings.rate_hz * factor), self._on_timer, clock=steady)
 
     def destroy_node(self) -> None:
         """Frees the renderer as well."""
@@ -111,21 +115,25 @@ class SimNode(Node):
         return self.declare_parameter(name, default, descriptor).value
 
     def _make_publishers(self) -> None:
-        self._rgb = self.create_publisher(Image, 'rgb', _BRIDGE_QOS)
-        self._depth = self.create_publisher(Image, 'depth', _BRIDGE_QOS)
-        self._camera_info = self.create_publisher(CameraInfo, 'camera_info', _BRIDGE_QOS)
-        self._joint_states = self.create_publisher(JointState, 'joint_states', _BRIDGE_QOS)
-        self._truth = self.create_publisher(String, '~/ground_truth', _LATCHED_QOS)
-        self._tf = TransformBroadcaster(self)
+        self._rgb_publisher = self.create_publisher(Image, 'rgb', _BRIDGE_QOS)
+        self._depth_publisher = self.create_publisher(Image, 'depth', _BRIDGE_QOS)
+        self._camera_info_publisher = self.create_publisher(CameraInfo, 'camera_info', _BRIDGE_QOS)
+        self._joint_states_publisher = self.create_publisher(
+            JointState, 'joint_states', _BRIDGE_QOS
+        )
+        self._truth_publisher = self.create_publisher(String, '~/ground_truth', _LATCHED_QOS)
+        self._broadcaster = TransformBroadcaster(self)
         if not self._wall_time:
-            self._clock = self.create_publisher(Clock, '/clock', _BRIDGE_QOS)
+            self._clock_publisher = self.create_publisher(ClockMessage, '/clock', _BRIDGE_QOS)
         if self._with_labels:
-            self._labels = self.create_publisher(Image, '~/semantic_segmentation', _BRIDGE_QOS)
+            self._labels_publisher = self.create_publisher(
+                Image, '~/semantic_segmentation', _BRIDGE_QOS
+            )
 
     def _on_timer(self) -> None:
         stamp = self._stamp()
         if not self._wall_time:
-            self._clock.publish(Clock(clock=stamp))
+            self._clock_publisher.publish(ClockMessage(clock=stamp))
         self._publish_motion(stamp)
         self._publish_images(header_message(CAMERA_FRAME, stamp))
         self._simulator.step()
@@ -137,7 +145,7 @@ class SimNode(Node):
 
     def _publish_motion(self, stamp: Time) -> None:
         pose = self._simulator.pose()
-        self._tf.sendTransform(
+        self._broadcaster.sendTransform(
             [
                 transform_message(MAP_FRAME, BASE_FRAME, pose.map_from_base(), stamp),
                 transform_message(BASE_FRAME, CAMERA_FRAME, pose.base_from_camera(), stamp),
@@ -149,19 +157,19 @@ class SimNode(Node):
             self._simulator.joint_velocities(),
             header_message('', stamp),
         )
-        self._joint_states.publish(joints)
+        self._joint_states_publisher.publish(joints)
 
     def _publish_images(self, header: Header) -> None:
         view = self._simulator.view()
-        self._camera_info.publish(camera_info_message(self._simulator.camera, header))
-        self._rgb.publish(image_message(view.rgb, 'rgb8', header))
-        self._depth.publish(image_message(view.depth_m, '32FC1', header))
+        self._camera_info_publisher.publish(camera_info_message(self._simulator.camera, header))
+        self._rgb_publisher.publish(image_message(view.rgb, 'rgb8', header))
+        self._depth_publisher.publish(image_message(view.depth_m, '32FC1', header))
         if self._with_labels:
             labels = self._simulator.labels().astype('int32')
-            self._labels.publish(image_message(labels, '32SC1', header))
+            self._labels_publisher.publish(image_message(labels, '32SC1', header))
 
     def _publish_truth(self) -> None:
-        self._truth.publish(String(data=json.dumps(self._simulator.truth())))
+        self._truth_publisher.publish(String(data=json.dumps(self._simulator.truth())))
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         del request
@@ -190,8 +198,12 @@ def main(arguments: list[str] | None = None) -> None:
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (ValueError, RenderingUnavailableError) as error:
+    except (ValueError, ParameterException, RenderingUnavailableError) as error:
         sys.exit(f'sim_node: {error}')
+    except Exception:
+        # A signal that comes in the middle of a picture leaves nothing to publish it to.
+        if rclpy.ok():
+            raise
     finally:
         if node is not None:
             node.destroy_node()
