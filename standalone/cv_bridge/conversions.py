@@ -89,25 +89,29 @@ def _convert_color(image: Image, source: Encoding, target: Encoding) -> Image:
     targets = BAYER_TARGETS if source.family in BAYER else COLOR_TARGETS
     if target.family not in targets:
         raise RuntimeError(f'Unsupported conversion from [{source.name}] to [{target.name}]')
+    if (image.shape[2] if image.ndim == 3 else 1) != source.channels:
+        raise RuntimeError(f'an image of shape {image.shape} is no [{source.name}]')
+    convert = _convert_nv24 if source.name == 'nv24' else _convert_by_code
     try:
-        if source.name == 'nv24':
-            return _convert_nv24(image, target)
-        code = CONVERSIONS[Format(source.family), Format(target.family)]
-        if code is None:
-            raise RuntimeError(f'Unsupported conversion from [{source.name}] to [{target.name}]')
-        converted: Image = cv2.cvtColor(image, code)
+        return convert(image, source, target)
     except (cv2.error, ValueError) as error:
         raise RuntimeError(
             f'cannot convert an image of shape {image.shape} and type {image.dtype} '
             f'from [{source.name}] to [{target.name}]: {error}'
         ) from error
+
+
+def _convert_by_code(image: Image, source: Encoding, target: Encoding) -> Image:
+    code = CONVERSIONS[Format(source.family), Format(target.family)]
+    assert code is not None  # families that are equal have been dealt with
+    converted: Image = cv2.cvtColor(image, code)
     return converted
 
 
-def _convert_nv24(image: Image, target: Encoding) -> Image:
+def _convert_nv24(image: Image, source: Encoding, target: Encoding) -> Image:
     height, rest = divmod(image.shape[0], 3)
     if rest:
-        raise ValueError('nv24 takes 3 rows of bytes a row of pixels')
+        raise ValueError(f'{source.name} takes 3 rows of bytes a row of pixels')
     luma, chroma = image[:height], image[height:].reshape(height, -1, 2)
     # OpenCV reads chroma of full resolution only if every pixel is written twice, as UYVY.
     twice = np.empty((height, 2 * image.shape[1], 2), np.uint8)
@@ -124,8 +128,8 @@ def saturate(image: Image, dtype: str, scale: float = 1.0) -> Image:
     Values are rounded to the nearest (ties to even) and clipped to what an integer type holds;
     of NaN and the infinities the type's lowest value is made.
     """
-    # Single precision holds every 16-bit integer.
-    work = np.float32 if image.dtype.itemsize <= 2 else np.float64
+    # OpenCV scales in single precision, and otherwise converts without loss.
+    work = np.float64 if scale == 1.0 else np.float32
     values: Any = image.astype(work)
     values *= scale
     if np.dtype(dtype).kind == 'f':
