@@ -165,9 +165,9 @@ def create_cloud(
     fields = list(fields)
     structured = _structured(points, fields, point_step)
     _require(
-        structured.ndim <= 2,
-        'Too many dimensions for organized cloud! '
-        f'Points can only be organized in max. two dimensions, these have {structured.shape}',
+        structured.ndim in (1, 2),
+        'Too many dimensions for organized cloud, or none! '
+        f'Points can only be organized in one or two dimensions, these have {structured.shape}',
     )
     width, itemsize = structured.shape[0], structured.dtype.itemsize
     cloud = PointCloud2(
@@ -249,9 +249,10 @@ def _from_columns(points: Points, fields: Sequence[PointField], dtype: np.dtype[
         'dtypes otherwise.',
     )
     names = dtype.names or ()
-    if points.ndim < 1 or points.shape[-1] != len(names):
+    if points.ndim < 2 or points.shape[-1] != len(names):
         raise ValueError(
-            f'The last dimension of points {points.shape} must be as long as the fields: {names}'
+            f'The last dimension of points {points.shape}, which must be the second or third, '
+            f'must be as long as the fields: {names}'
         )
     # Zeros, so that padding between fields carries nothing of this process's memory.
     structured = np.zeros(points.shape[:-1], dtype)
