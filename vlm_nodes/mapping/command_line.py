@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from vlm_nodes.mapping.datasets import DatasetError
 
 USAGE_ERROR = 2
+
+
+def _errors() -> Iterator[type[Exception]]:
+    """What a tool may end in. Of libraries that were not loaded, nothing was raised."""
+    yield from (DatasetError, ValueError, OSError)
+    for module, name in (
+        ('bag_tools.reader', 'BagError'),
+        ('vlm_nodes.mapping.map_file', 'MapFileError'),
+        ('vlm_nodes.clip.weights', 'WeightsError'),
+    ):
+        if module in sys.modules:
+            yield getattr(sys.modules[module], name)
 
 
 def run(tool: str, main: Callable[[], int]) -> int:
@@ -18,13 +30,10 @@ def run(tool: str, main: Callable[[], int]) -> int:
         tool: Its name, which the line begins with.
         main: The tool; returns the exit code.
     """
-    # Imported here: a tool runs on folders without the libraries for bags.
-    from bag_tools.reader import BagError
-
     logging.basicConfig(level=logging.WARNING, format=f'{tool}: %(message)s', stream=sys.stderr)
     try:
         return main()
-    except (DatasetError, BagError, ValueError, OSError) as error:
+    except tuple(_errors()) as error:
         print(f'{tool}: {" ".join(str(error).split())}', file=sys.stderr)
         return USAGE_ERROR
     except KeyboardInterrupt:

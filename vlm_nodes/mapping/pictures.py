@@ -147,7 +147,13 @@ def top_down_color(points: ArrayLike, colors: ArrayLike, view: TopDownView) -> I
     return view.enlarged(cells)
 
 
-def heat_map(points: ArrayLike, scores: ArrayLike, view: TopDownView, background: Image) -> Image:
+def heat_map(
+    points: ArrayLike,
+    scores: ArrayLike,
+    view: TopDownView,
+    background: Image,
+    matches: Sequence[Match] = (),
+) -> Image:
     """Scores from above: of each column the highest, over a grey picture, with its colour bar.
 
     Args:
@@ -155,6 +161,7 @@ def heat_map(points: ArrayLike, scores: ArrayLike, view: TopDownView, background
         scores: (N,) 0 to 1.
         view: What to show.
         background: The same view in colour.
+        matches: Boxes to draw in.
     """
     values = np.asarray(scores, dtype=np.float64).ravel()
     grid = np.zeros((view.rows, view.columns))
@@ -166,6 +173,7 @@ def heat_map(points: ArrayLike, scores: ArrayLike, view: TopDownView, background
     weight = 0.15 + 0.8 * share.astype(np.float64) / 255
     gray = cv2.cvtColor(cv2.cvtColor(background, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     mixed = (gray * 0.7 * (1 - weight) + tint * weight).astype(np.uint8)
+    mixed = mark_matches(mixed, view, matches)
     return _stacked([mixed, _color_bar(view.width_px, 'score 0', f'{top:.2f}')])
 
 
