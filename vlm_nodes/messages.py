@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from builtin_interfaces.msg import Time as TimeMessage
 from cv_bridge import CvBridge, CvBridgeError
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Pose
 from nav_msgs.msg import OccupancyGrid
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +23,6 @@ from vlm_nodes.mapping.instances import MapMatch
 from vlm_nodes.transforms import point_message, vector_message
 
 SECOND_NS = 1_000_000_000
-NAN = float('nan')
 
 _bridge = CvBridge()
 
@@ -237,3 +237,19 @@ def occupancy_message(
     message.info.origin = Pose(position=point_message((x, y, 0.0)))
     message.data = array.array('b', np.ascontiguousarray(cells, dtype=np.int8).tobytes())
     return message
+
+
+# Diagnostics ----------------------------------------------------------------------------------
+
+
+def diagnostics_message(
+    name: str, problem: str | None, values: Mapping[str, str], stamp: TimeMessage
+) -> DiagnosticArray:
+    """A DiagnosticArray of one status: a warning where there is a problem, else OK."""
+    status = DiagnosticStatus(
+        name=name,
+        level=DiagnosticStatus.WARN if problem else DiagnosticStatus.OK,
+        message=problem or 'OK',
+        values=[KeyValue(key=key, value=value) for key, value in values.items()],
+    )
+    return DiagnosticArray(header=Header(stamp=stamp), status=[status])

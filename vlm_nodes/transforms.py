@@ -6,12 +6,19 @@ In tf's words a TransformStamped with header.frame_id a and child_frame_id b hol
 
 from __future__ import annotations
 
+import time
+from threading import Event
+
 import numpy as np
 from builtin_interfaces.msg import Time as TimeMessage
 from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
 from numpy.typing import ArrayLike, NDArray
+from rclpy.time import Time
+from tf2_ros import Buffer, TransformException
 
 from vlm_nodes.geometry.rigid import matrix_from_quaternion, quaternion_from_matrix
+
+_POLL_S = 0.003
 
 
 def matrix_from_transform(transform: Transform) -> NDArray[np.float64]:
@@ -30,6 +37,47 @@ def matrix_from_pose(pose: Pose) -> NDArray[np.float64]:
         ValueError: The quaternion is zero or a number is not finite.
     """
     return matrix_from_quaternion(_xyzw(pose.orientation), _xyz(pose.position))
+
+
+class MissingTransformError(Exception):
+    """tf does not know a transform; the text names both frames, the stamp and tf's reason."""
+
+
+def lookup_matrix(
+    buffer: Buffer,
+    parent: str,
+    child: str,
+    stamp: TimeMessage,
+    timeout_s: float,
+    stopping: Event,
+) -> NDArray[np.float64]:
+    """`parent_from_child` (4, 4) at a stamp, waited for.
+
+    tf usually comes a little later than the image that it belongs to. The wait is on the machine's
+    own clock: tf2's own waits never end while simulated time stands still.
+
+    Args:
+        buffer: Filled by a TransformListener whose callbacks run in other threads.
+        parent: Frame to go to.
+        child: Frame to come from.
+        stamp: When.
+        timeout_s: Longest wait.
+        stopping: Set when the node ends: the wait then ends as well.
+
+    Raises:
+        MissingTransformError: It did not come in time, or is no rigid transform.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            found = buffer.lookup_transform(parent, child, Time.from_msg(stamp))
+            return matrix_from_transform(found.transform)
+        except (TransformException, ValueError) as error:
+            if time.monotonic() >= deadline or stopping.wait(_POLL_S):
+                raise MissingTransformError(
+                    f'no transform from {child!r} to {parent!r} at {stamp.sec}.{stamp.nanosec:09d}'
+                    f' within {timeout_s} s: {error}'
+                ) from error
 
 
 def transform_message(

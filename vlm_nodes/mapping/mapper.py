@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm_nodes.geometry import RgbdFrame
+from vlm_nodes.live.keyframes import KeyframeConfig, Keyframes
+from vlm_nodes.live.statistics import Statistics
+from vlm_nodes.mapping.config import VoxelMapConfig
+from vlm_nodes.mapping.map_file import MapFileError
+from vlm_nodes.mapping.text_encoder import TextEncoder
+from vlm_nodes.mapping.voxel_map import FusionReport, VoxelMap
+
+
+class DenseEncoder(TextEncoder, Protocol):
+    """Text and patch features of one model; `vlm_nodes.clip.Encoder` is one."""
+
+    def encode_dense(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(H, W, 3) uint8 RGB -> (h, w, dim) float32, unit length."""
+
+
+class Mapper:
+    """A map that grows from frames, and the encoder that sees for it.
+
+    One thread fuses; any thread may ask, save, load or reset beside it.
+
+    Attributes:
+        map: The map as it is. Loading or resetting puts another one in its place.
+        newest_stamp_ns: Stamp of the newest frame fused; 0 before the first.
+    """
+
+    def __init__(
+        self,
+        config: VoxelMapConfig,
+        *,
+        frame_id: str,
+        encoder: DenseEncoder | None,
+        keyframes: KeyframeConfig,
+        statistics: Statistics,
+    ) -> None:
+        """Begin with an empty map.
+
+        Args:
+            config: Of the map.
+            frame_id: The map's frame.
+            encoder: None maps geometry and colour only.
+            keyframes: Which frames are worth fusing.
+            statistics: Gets times and counts.
+        """
+        self._config = config
+        self._frame_id = frame_id
+        self._encoder = encoder
+        self._keyframe_config = keyframes
+        self._keyframes: dict[str, Keyframes] = {}
+        self._statistics = statistics
+        self._swapping = threading.Lock()
+        self.map = self._empty()
+        self.newest_stamp_ns = 0
+
+    def wants(self, camera: str, stamp_ns: int, map_from_camera: NDArray[np.float64]) -> bool:
+        """Whether a frame of a camera is a keyframe."""
+        gate = self._keyframes.setdefault(camera, Keyframes(self._keyframe_config))
+        return gate.wants(stamp_ns, map_from_camera)
+
+    def fuse(self, frame: RgbdFrame) -> FusionReport:
+        """Encode a frame and add it to the map.
+
+        Raises:
+            ValueError: The frame cannot be fused; the map is as before.
+        """
+        start = time.perf_counter()
+        features = self._encoder.encode_dense(frame.rgb) if self._encoder else None
+        encoded = time.perf_counter()
+        with self._swapping:
+            report = self.map.integrate(frame, features)
+            self.newest_stamp_ns = max(self.newest_stamp_ns, frame.stamp_ns)
+        self._statistics.time('encode', (encoded - start) * 1e3)
+        self._statistics.time('fuse', (time.perf_counter() - encoded) * 1e3)
+        self._statistics.count('voxels forgotten', report.cleared)
+        return report
+
+    def restart(self) -> None:
+        """Time began anew: the next frame of every camera counts, the map stays."""
+        self._keyframes.clear()
+
+    def reset(self) -> None:
+        """Begin with an empty map again."""
+        with self._swapping:
+            self.map = self._empty()
+            self.newest_stamp_ns = 0
+        self.restart()
+
+    def load(self, path: Path) -> VoxelMap:
+        """Put a saved map in place of this one.
+
+        Raises:
+            MapFileError: It cannot be used; the map is as before.
+        """
+        loaded = VoxelMap.load(path, self._encoder, threads=self._config.threads)
+        if loaded.frame_id != self._frame_id:
+            raise MapFileError(
+                f'{path}: the map is in frame {loaded.frame_id!r}, this node maps in '
+                f'{self._frame_id!r}: set the parameter map_frame'
+            )
+        with self._swapping:
+            self.map = loaded
+            self.newest_stamp_ns = int(loaded.last_seen_ns.max()) if len(loaded) else 0
+        self.restart()
+        return loaded
+
+    def _empty(self) -> VoxelMap:
+        return VoxelMap(self._config, frame_id=self._frame_id, encoder=self._encoder)

@@ -1,0 +1,168 @@
+"""What the nodes of all rooms share on the ROS side: parameters, start and end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import rclpy
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.clock import Clock, ClockType
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import (
+    DurabilityPolicy,
+    HistoryPolicy,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_profile_sensor_data,
+)
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+__all__ = [
+    'LATCHED',
+    'STEADY',
+    'Parameter',
+    'StartError',
+    'SubscriptionEventCallbacks',
+    'declare_parameters',
+    'main',
+    'sensor_qos',
+]
+
+# For timers that must go on when simulated time stands still.
+STEADY = Clock(clock_type=ClockType.STEADY_TIME)
+
+LATCHED = QoSProfile(
+    depth=1,
+    history=HistoryPolicy.KEEP_LAST,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+
+
+class StartError(Exception):
+    """A node cannot start; the text is the one line its user sees."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter, with what `ros2 param describe` says of it.
+
+    Attributes:
+        name: As in the YAML file.
+        default: Its type is the parameter's type.
+        description: In users' words, with the unit.
+        low: Least value of a number.
+        high: Greatest value of a number.
+        choices: What a text may be.
+        changeable: Whether it may be set while the node runs.
+    """
+
+    name: str
+    default: Any
+    description: str
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    changeable: bool = False
+
+    def descriptor(self) -> ParameterDescriptor:
+        """The descriptor to declare it with."""
+        descriptor = ParameterDescriptor(
+            description=self.description, read_only=not self.changeable
+        )
+        if self.choices:
+            descriptor.additional_constraints = f'one of {", ".join(self.choices)}'
+        if self.low is None or self.high is None:
+            return descriptor
+        if isinstance(self.default, int):
+            bounds = IntegerRange(from_value=int(self.low), to_value=int(self.high))
+            descriptor.integer_range = [bounds]
+        else:
+            bounds = FloatingPointRange(from_value=float(self.low), to_value=float(self.high))
+            descriptor.floating_point_range = [bounds]
+        return descriptor
+
+
+def declare_parameters(node: Node, parameters: Sequence[Parameter]) -> dict[str, Any]:
+    """Declare parameters and read their values.
+
+    Raises:
+        StartError: A value has the wrong type, is out of its range, or is none of its choices.
+    """
+    values = {}
+    for parameter in parameters:
+        try:
+            node.declare_parameter(parameter.name, parameter.default, parameter.descriptor())
+        except ParameterException as error:
+            raise StartError(f'parameter {parameter.name}: {error}') from error
+        value = node.get_parameter(parameter.name).value
+        if parameter.choices and value not in parameter.choices:
+            choices = ', '.join(parameter.choices)
+            raise StartError(f'parameter {parameter.name} is {value!r}, not one of {choices}')
+        # An empty list has no type in a YAML file: [''] stands for it.
+        values[parameter.name] = [v for v in value if v] if isinstance(value, list) else value
+    return values
+
+
+def sensor_qos(reliability: str, depth: int) -> QoSProfile:
+    """Sensor-data QoS: best effort hears everyone; 'reliable' loses nothing of who offers it."""
+    return QoSProfile(
+        depth=depth,
+        history=HistoryPolicy.KEEP_LAST,
+        reliability=ReliabilityPolicy.RELIABLE
+        if reliability == 'reliable'
+        else qos_profile_sensor_data.reliability,
+    )
+
+
+def run(make_node: Callable[[], Node], *, threads: int = 4) -> int:
+    """Run a node until it is interrupted; returns the process's exit status.
+
+    SIGINT and SIGTERM end it in order, while it starts as well as while it runs. A `StartError` is
+    said in one line and ends with status 1.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    node: Node | None = None
+    status = 0
+    try:
+        rclpy.init()
+        node = make_node()
+        executor = MultiThreadedExecutor(num_threads=threads)
+        executor.add_node(node)
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    except StartError as error:
+        sys.stderr.write(f'{error}\n')
+        status = 1
+    finally:
+        # A second signal, or one during the end, must not turn an orderly end into a trace.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return status
+
+
+def main(make_node: Callable[[], Node], *, threads: int = 4) -> None:
+    """`run`, then leave at once: threads that still compute or save must not hold up the end."""
+    status = run(make_node, threads=threads)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _interrupt(signum: int, frame: object) -> None:
+    raise KeyboardInterrupt
