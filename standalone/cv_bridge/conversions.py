@@ -125,15 +125,14 @@ def _convert_nv24(image: Image, source: Encoding, target: Encoding) -> Image:
 def saturate(image: Image, dtype: str, scale: float = 1.0) -> Image:
     """Return ``image * scale`` as another type, as cv::Mat::convertTo does.
 
-    Values are rounded to the nearest (ties to even) and clipped to what an integer type holds;
-    of NaN and the infinities the type's lowest value is made.
+    Values become integers by rounding to the nearest (ties to even) and clipping to what the type
+    holds; of NaN and the infinities the type's lowest value is made. A float type takes no scale.
     """
-    # OpenCV scales in single precision, and otherwise converts without loss.
-    work = np.float64 if scale == 1.0 else np.float32
-    values: Any = image.astype(work)
-    values *= scale
     if np.dtype(dtype).kind == 'f':
-        return np.asarray(values, dtype)
+        return image.astype(dtype)
+    # OpenCV scales in single precision, and otherwise converts without loss.
+    values: Any = image.astype(np.float64 if scale == 1.0 else np.float32)
+    values *= scale
     limits = np.iinfo(dtype)
     if image.dtype.kind == 'f':
         np.copyto(values, limits.min, where=~np.isfinite(values))

@@ -254,6 +254,9 @@ def _from_columns(points: Points, fields: Sequence[PointField], dtype: np.dtype[
             f'The last dimension of points {points.shape}, which must be the second or third, '
             f'must be as long as the fields: {names}'
         )
+    value_type = dtype[names[0]] if names else dtype
+    if dtype == np.dtype([(name, value_type) for name in names]):  # nothing between the fields
+        return np.ascontiguousarray(points, value_type).view(dtype)[..., 0]
     # Zeros, so that padding between fields carries nothing of this process's memory.
     structured = np.zeros(points.shape[:-1], dtype)
     for index, name in enumerate(names):
