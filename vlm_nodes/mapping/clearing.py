@@ -65,25 +65,30 @@ def seen_through(
     height, width = nearest_m.shape
     axis_mask = (1 << AXIS_BITS) - 1
     found = np.empty(keys.size, dtype=np.int64)
+    depths = np.empty(keys.size, dtype=np.float64)
+    rays = np.empty((keys.size, 2), dtype=np.float64)
     count = 0
-    base = AXIS_HALF - origin
     for i in range(keys.size):
         if touched[i]:
             continue
         key = keys[i]
-        x = ((key >> (2 * AXIS_BITS)) - base[0] + offset[i, 0]) * voxel_size
-        y = (((key >> AXIS_BITS) & axis_mask) - base[1] + offset[i, 1]) * voxel_size
-        z = ((key & axis_mask) - base[2] + offset[i, 2]) * voxel_size
+        x = ((key >> (2 * AXIS_BITS)) - AXIS_HALF + origin[0] + offset[i, 0]) * voxel_size
+        y = (((key >> AXIS_BITS) & axis_mask) - AXIS_HALF + origin[1] + offset[i, 1]) * voxel_size
+        z = ((key & axis_mask) - AXIS_HALF + origin[2] + offset[i, 2]) * voxel_size
         depth = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
-        if not (min_depth <= depth <= max_depth):
-            continue
-        xc = m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]
-        yc = m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]
-        u, v = look_up(table, origin_scale, xc / depth, yc / depth)
-        if not (0.0 <= u <= width - 1 and 0.0 <= v <= height - 1):
-            continue
-        surface = nearest_m[int(v + 0.5), int(u + 0.5)]
-        if depth + margin + margin_per_m2 * depth * depth < surface:
-            found[count] = i
+        if min_depth <= depth <= max_depth:
+            found[count], depths[count] = i, depth
+            rays[count, 0] = (m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]) / depth
+            rays[count, 1] = (m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]) / depth
             count += 1
-    return found[:count].copy()
+    pixels = np.empty((count, 2), dtype=np.float64)
+    look_up(table, origin_scale, rays[:count], pixels)
+    kept = 0
+    for n in range(count):
+        u, v, depth = pixels[n, 0], pixels[n, 1], depths[n]
+        if 0.0 <= u <= width - 1 and 0.0 <= v <= height - 1:
+            surface = nearest_m[int(v + 0.5), int(u + 0.5)]
+            if depth + margin + margin_per_m2 * depth * depth < surface:
+                found[kept] = found[n]
+                kept += 1
+    return found[:kept].copy()

@@ -12,7 +12,7 @@ from vlm_nodes.mapping.voxel_index import EMPTY, pack_key, slot_of
 from vlm_nodes.mapping.voxel_store import CHUNK_ROWS, CHUNK_SHIFT, Chunk
 
 # Columns of a voxel's sums over one frame's pixels.
-WEIGHT, X, Y, Z, COLOR_WEIGHT, RED, GREEN, BLUE, COUNT = range(9)
+WEIGHT, X, Y, Z, COLOR_WEIGHT, RED, GREEN, BLUE, COUNT, CORNERS = range(10)
 
 
 class Band:
@@ -40,7 +40,7 @@ class Band:
 
     def _reserve(self, pixels: int) -> None:
         self.keys = np.empty(pixels, dtype=np.int64)
-        self.sums = np.empty((pixels, 9), dtype=np.float32)
+        self.sums = np.empty((pixels, CORNERS), dtype=np.float32)
         self.head = np.empty(pixels, dtype=np.int32)
         self.cells = np.empty(pixels, dtype=np.int32)
         self.cell_next = np.empty(pixels, dtype=np.int32)
@@ -83,7 +83,7 @@ class Scan:
         depth_m: (H, W) float32.
         rays: (H, W, 2) float32 of the depth camera.
         rgb: (h, w, 3) uint8.
-        color_pixels: (H, W, 2) float32, or (0, 0, 2) where depth is registered to colour.
+        color_pixels: (H, W, 2) float32, or (0, 1, 2) where depth is registered to colour.
         pose: (4, 4) float64 map_from_depth.
         numbers: (5,) float64: voxel size, minimum and maximum depth, weight distance, edge jump.
         origin: (3,) int64, the voxel that has key coordinates 0.
@@ -193,57 +193,153 @@ def _row_cells(
 ) -> None:
     """Cells (W,) of one row's pixels, -1 where there is no colour, and (2, W) where in them."""
     rows, cols = grid
+    last_row, last_col = max(rows - 2, 0), max(cols - 2, 0)
     for col in range(cells.size):
         u, v = np.float32(col), np.float32(row)
         if pixels.shape[0] > 0:
             u, v = pixels[col, 0], pixels[col, 1]
         x, y = _place(u, per_pixel[1], cols), _place(v, per_pixel[0], rows)
-        j, i = min(np.int32(x), max(cols - 2, 0)), min(np.int32(y), max(rows - 2, 0))
+        j, i = int(x), int(y)
+        j, i = j if j < last_col else last_col, i if i < last_row else last_row
         within[0, col] = x - np.float32(j)
         within[1, col] = y - np.float32(i)
         cells[col] = i * cols + j if u >= 0 else -1
 
 
 @kernel
-def _voxel_of(
-    key: int,
+def _row_runs(
+    keys: NDArray[np.int64],
+    cells: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    inside: NDArray[np.float32],
+    colors: NDArray[np.float32],
+    within: NDArray[np.float32],
+    run_keys: NDArray[np.int64],
+    run_cells: NDArray[np.int32],
+    run_sums: NDArray[np.float32],
+) -> int:
+    """Sums (R, 13) of neighbouring pixels that share voxel and cell; returns R.
+
+    The first nine are a voxel's columns, the other four the weights of the cell's patches.
+    """
+    zero, one = np.float32(0.0), np.float32(1.0)
+    col = runs = 0
+    while col < keys.size:
+        key, cell, first = keys[col], cells[col], col
+        weight = x = y = z = red = green = blue = w0 = w1 = w2 = w3 = zero
+        while col < keys.size and keys[col] == key and cells[col] == cell:
+            w = weights[col]
+            weight += w
+            x += w * inside[0, col]
+            y += w * inside[1, col]
+            z += w * inside[2, col]
+            red += w * colors[0, col]
+            green += w * colors[1, col]
+            blue += w * colors[2, col]
+            a, lower = within[0, col], w * within[1, col]
+            upper = w - lower
+            w0 += upper * (one - a)
+            w1 += upper * a
+            w2 += lower * (one - a)
+            w3 += lower * a
+            col += 1
+        if key < 0:
+            continue
+        seen = one if cell >= 0 else zero
+        run_keys[runs], run_cells[runs] = key, cell
+        run_sums[runs, WEIGHT] = weight
+        run_sums[runs, X] = x
+        run_sums[runs, Y] = y
+        run_sums[runs, Z] = z
+        run_sums[runs, COLOR_WEIGHT] = seen * weight
+        run_sums[runs, RED] = seen * red
+        run_sums[runs, GREEN] = seen * green
+        run_sums[runs, BLUE] = seen * blue
+        run_sums[runs, COUNT] = col - first
+        run_sums[runs, CORNERS] = w0
+        run_sums[runs, CORNERS + 1] = w1
+        run_sums[runs, CORNERS + 2] = w2
+        run_sums[runs, CORNERS + 3] = w3
+        runs += 1
+    return runs
+
+
+@kernel
+def _run_voxels(
+    run_keys: NDArray[np.int64],
+    runs: int,
     size: int,
     slots: NDArray[np.int32],
     keys: NDArray[np.int64],
     sums: NDArray[np.float32],
     head: NDArray[np.int32],
+    voxels: NDArray[np.int32],
 ) -> int:
+    """The band's voxel of each run, new ones cleared; returns the band's number of voxels."""
     mask = slots.size - 1
-    slot = slot_of(key, mask)
-    while slots[slot] != EMPTY and keys[slots[slot]] != key:
-        slot = (slot + 1) & mask
-    if slots[slot] == EMPTY:
-        slots[slot] = size
-        keys[size] = key
-        sums[size] = 0.0
-        head[size] = -1
-    return slots[slot]
+    for run in range(runs):
+        key = run_keys[run]
+        slot = slot_of(key, mask)
+        while slots[slot] != EMPTY and keys[slots[slot]] != key:
+            slot = (slot + 1) & mask
+        if slots[slot] == EMPTY:
+            slots[slot] = size
+            keys[size] = key
+            for column in range(CORNERS):
+                sums[size, column] = 0.0
+            head[size] = -1
+            size += 1
+        voxels[run] = slots[slot]
+    return size
 
 
 @kernel
-def _entry_of(
-    voxel: int,
-    cell: int,
+def _add_runs(
+    runs: int,
+    voxels: NDArray[np.int32],
+    run_sums: NDArray[np.float32],
+    sums: NDArray[np.float32],
+) -> int:
+    """Add runs to their voxels; returns how many pixels they were."""
+    pixels = 0
+    for run in range(runs):
+        voxel = voxels[run]
+        for column in range(CORNERS):
+            sums[voxel, column] += run_sums[run, column]
+        pixels += int(run_sums[run, COUNT])
+    return pixels
+
+
+@kernel
+def _add_cells(
+    runs: int,
+    voxels: NDArray[np.int32],
+    run_cells: NDArray[np.int32],
+    run_sums: NDArray[np.float32],
     used: int,
     head: NDArray[np.int32],
     cells: NDArray[np.int32],
     cell_next: NDArray[np.int32],
     cell_weights: NDArray[np.float32],
 ) -> int:
-    entry = head[voxel]
-    while entry >= 0:
-        if cells[entry] == cell:
-            return entry
-        entry = cell_next[entry]
-    cells[used] = cell
-    cell_next[used] = head[voxel]
-    cell_weights[used] = 0.0
-    head[voxel] = used
+    """Add runs to their voxels' lists of cells; returns the number of list entries in use."""
+    for run in range(runs):
+        voxel, cell = voxels[run], run_cells[run]
+        if cell < 0:
+            continue
+        entry = head[voxel]
+        while entry >= 0 and cells[entry] != cell:
+            entry = cell_next[entry]
+        if entry < 0:
+            entry = used
+            cells[entry] = cell
+            cell_next[entry] = head[voxel]
+            for corner in range(4):
+                cell_weights[entry, corner] = 0.0
+            head[voxel] = entry
+            used += 1
+        for corner in range(4):
+            cell_weights[entry, corner] += run_sums[run, CORNERS + corner]
     return used
 
 
@@ -268,6 +364,8 @@ def _scan_rows(
     cell_next: NDArray[np.int32],
     cell_weights: NDArray[np.float32],
 ) -> tuple[int, int]:
+    # Helpers take whole rows: a call counts references to its arrays, atomically, which costs more
+    # than the work on one pixel.
     columns = depth_m.shape[1]
     grid = (patch_rows, patch_cols)
     per_pixel = (np.float32(patch_rows / rgb.shape[0]), np.float32(patch_cols / rgb.shape[1]))
@@ -277,8 +375,11 @@ def _scan_rows(
     colors = np.empty((3, columns), dtype=np.float32)
     row_cells = np.empty(columns, dtype=np.int32)
     within = np.empty((2, columns), dtype=np.float32)
-    zero, one = np.float32(0.0), np.float32(1.0)
-    size = used = fused = 0
+    run_keys = np.empty(columns, dtype=np.int64)
+    run_cells = np.empty(columns, dtype=np.int32)
+    run_sums = np.empty((columns, CORNERS + 4), dtype=np.float32)
+    voxels = np.empty(columns, dtype=np.int32)
+    size = used = pixels = 0
     for row in range(start, stop):
         row_pixels = color_pixels[row] if color_pixels.shape[0] > 0 else color_pixels[:, 0]
         _row_weights(depth_m, row, numbers, weights)
@@ -287,53 +388,16 @@ def _scan_rows(
         )
         _row_colors(rgb, row_pixels, row, colors)
         _row_cells(row_pixels, row, grid, per_pixel, row_cells, within)
-        col = 0
-        while col < columns:
-            # Neighbouring pixels mostly share voxel and cell: sum them up before looking these up.
-            key, cell, first = row_keys[col], row_cells[col], col
-            weight = x = y = z = red = green = blue = w0 = w1 = w2 = w3 = zero
-            while col < columns and row_keys[col] == key and row_cells[col] == cell:
-                w = weights[col]
-                weight += w
-                x += w * inside[0, col]
-                y += w * inside[1, col]
-                z += w * inside[2, col]
-                red += w * colors[0, col]
-                green += w * colors[1, col]
-                blue += w * colors[2, col]
-                a, lower = within[0, col], w * within[1, col]
-                upper = w - lower
-                w0 += upper * (one - a)
-                w1 += upper * a
-                w2 += lower * (one - a)
-                w3 += lower * a
-                col += 1
-            if key < 0:
-                continue
-            fused += col - first
-            voxel = _voxel_of(key, size, slots, keys, sums, head)
-            size = max(size, voxel + 1)
-            s = sums[voxel]
-            s[WEIGHT] += weight
-            s[X] += x
-            s[Y] += y
-            s[Z] += z
-            s[COUNT] += np.float32(col - first)
-            if cell < 0:
-                continue
-            s[COLOR_WEIGHT] += weight
-            s[RED] += red
-            s[GREEN] += green
-            s[BLUE] += blue
-            if patch_rows > 0:
-                entry = _entry_of(voxel, cell, used, head, cells, cell_next, cell_weights)
-                used = max(used, entry + 1)
-                e = cell_weights[entry]
-                e[0] += w0
-                e[1] += w1
-                e[2] += w2
-                e[3] += w3
-    return size, fused
+        runs = _row_runs(
+            row_keys, row_cells, weights, inside, colors, within, run_keys, run_cells, run_sums
+        )
+        size = _run_voxels(run_keys, runs, size, slots, keys, sums, head, voxels)
+        pixels += _add_runs(runs, voxels, run_sums, sums)
+        if patch_rows > 0:
+            used = _add_cells(
+                runs, voxels, run_cells, run_sums, used, head, cells, cell_next, cell_weights
+            )
+    return size, pixels
 
 
 @kernel

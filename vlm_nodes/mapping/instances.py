@@ -36,14 +36,6 @@ class MapMatch:
 
 
 @kernel
-def _root(parents: NDArray[np.int64], i: int) -> int:
-    while parents[i] != i:
-        parents[i] = parents[parents[i]]
-        i = parents[i]
-    return i
-
-
-@kernel
 def _join_neighbours(
     keys: NDArray[np.int64],
     slots: NDArray[np.int32],
@@ -63,10 +55,19 @@ def _join_neighbours(
             while slots[slot] != EMPTY and keys[slots[slot]] != key:
                 slot = (slot + 1) & mask
             if slots[slot] != EMPTY:
-                a, b = _root(parents, i), _root(parents, slots[slot])
-                parents[max(a, b)] = min(a, b)
+                a, b = i, int(slots[slot])
+                while parents[a] != a:
+                    parents[a] = parents[parents[a]]
+                    a = parents[a]
+                while parents[b] != b:
+                    parents[b] = parents[parents[b]]
+                    b = parents[b]
+                if a < b:
+                    parents[b] = a
+                else:
+                    parents[a] = b
     for i in range(keys.size):
-        parents[i] = _root(parents, i)
+        parents[i] = parents[parents[i]]  # roots are the lowest of their set: one step suffices
 
 
 def components(keys: NDArray[np.int64]) -> NDArray[np.int64]:

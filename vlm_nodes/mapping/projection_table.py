@@ -43,27 +43,22 @@ class ProjectionTable:
 
 @kernel
 def look_up(
-    pixels: NDArray[np.float64], origin_scale: NDArray[np.float64], x: float, y: float
-) -> tuple[float, float]:
-    """Pixel (u, v) of the ray (x/z, y/z); (-1, -1) outside the table."""
-    gx = (x - origin_scale[0]) * origin_scale[2]
-    gy = (y - origin_scale[1]) * origin_scale[3]
-    if not (0.0 <= gx <= pixels.shape[1] - 1 and 0.0 <= gy <= pixels.shape[0] - 1):
-        return -1.0, -1.0
-    j = min(int(gx), pixels.shape[1] - 2)
-    i = min(int(gy), pixels.shape[0] - 2)
-    a, b = gx - j, gy - i
-    w00, w01, w10, w11 = (1 - a) * (1 - b), a * (1 - b), (1 - a) * b, a * b
-    u = (
-        w00 * pixels[i, j, 0]
-        + w01 * pixels[i, j + 1, 0]
-        + w10 * pixels[i + 1, j, 0]
-        + w11 * pixels[i + 1, j + 1, 0]
-    )
-    v = (
-        w00 * pixels[i, j, 1]
-        + w01 * pixels[i, j + 1, 1]
-        + w10 * pixels[i + 1, j, 1]
-        + w11 * pixels[i + 1, j + 1, 1]
-    )
-    return u, v
+    table: NDArray[np.float64],
+    origin_scale: NDArray[np.float64],
+    rays: NDArray[np.float64],
+    pixels: NDArray[np.float64],
+) -> None:
+    """Pixels (N, 2) of rays (N, 2); (-1, -1) outside the table."""
+    rows, cols = table.shape[0], table.shape[1]
+    x0, y0, per_x, per_y = origin_scale
+    for n in range(rays.shape[0]):
+        x, y = (rays[n, 0] - x0) * per_x, (rays[n, 1] - y0) * per_y
+        pixels[n, 0] = pixels[n, 1] = -1.0
+        if not (0.0 <= x <= cols - 1 and 0.0 <= y <= rows - 1):
+            continue
+        j, i = min(int(x), cols - 2), min(int(y), rows - 2)
+        a, b = x - j, y - i
+        for k in range(2):
+            upper = table[i, j, k] + a * (table[i, j + 1, k] - table[i, j, k])
+            lower = table[i + 1, j, k] + a * (table[i + 1, j + 1, k] - table[i + 1, j, k])
+            pixels[n, k] = upper + b * (lower - upper)

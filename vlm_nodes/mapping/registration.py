@@ -78,25 +78,26 @@ def _project(
     depths: NDArray[np.float32],
 ) -> None:
     m = color_from_depth
+    columns = depth_m.shape[1]
+    color_rays = np.empty((columns, 2), dtype=np.float64)
+    found = np.empty((columns, 2), dtype=np.float64)
     for row in range(depth_m.shape[0]):
-        for col in range(depth_m.shape[1]):
-            d = depth_m[row, col]
-            pixels[row, col, 0] = -1.0
-            pixels[row, col, 1] = -1.0
-            if not d > 0.0:
-                continue
+        for col in range(columns):
+            d = np.float64(depth_m[row, col])
             x, y = rays[row, col, 0] * d, rays[row, col, 1] * d
             z = m[2, 0] * x + m[2, 1] * y + m[2, 2] * d + m[2, 3]
-            if z <= 0.0:
-                continue
-            xc = m[0, 0] * x + m[0, 1] * y + m[0, 2] * d + m[0, 3]
-            yc = m[1, 0] * x + m[1, 1] * y + m[1, 2] * d + m[1, 3]
-            u, v = look_up(table, origin_scale, xc / z, yc / z)
-            if -0.5 <= u < width - 0.5 and -0.5 <= v < height - 0.5:
-                # Up to half a pixel outside the outermost centres still lies in the image.
-                pixels[row, col, 0] = max(u, 0.0)
-                pixels[row, col, 1] = max(v, 0.0)
-                depths[row, col] = z
+            # A point that is not in front, or has no depth, gets a ray outside any table.
+            inverse = 1.0 / z if z > 0.0 else np.inf
+            color_rays[col, 0] = (m[0, 0] * x + m[0, 1] * y + m[0, 2] * d + m[0, 3]) * inverse
+            color_rays[col, 1] = (m[1, 0] * x + m[1, 1] * y + m[1, 2] * d + m[1, 3]) * inverse
+            depths[row, col] = z
+        look_up(table, origin_scale, color_rays, found)
+        for col in range(columns):
+            u, v = found[col, 0], found[col, 1]
+            # Up to half a pixel outside the outermost centres still lies in the image.
+            inside = -0.5 <= u < width - 0.5 and -0.5 <= v < height - 0.5
+            pixels[row, col, 0] = max(u, 0.0) if inside else -1.0
+            pixels[row, col, 1] = max(v, 0.0) if inside else -1.0
 
 
 @kernel

@@ -12,6 +12,8 @@ from vlm_nodes.mapping.jit import kernel
 
 # Prompts are taken four at a time, so that a row is read from cache once for four products.
 _BLOCK = 4
+# Rows whose cosines are kept at once.
+_TILE = 256
 
 
 @dataclass(frozen=True)
@@ -52,37 +54,39 @@ class Prompts:
 
 
 @kernel
-def _cosines(
-    row: NDArray[np.float32],
-    weight: float,
+def _tile_cosines(
+    features: NDArray[np.float32],
+    feature_weight: NDArray[np.float32],
     vectors: NDArray[np.float32],
     biases: NDArray[np.float32],
-    out: NDArray[np.float32],
+    cosines: NDArray[np.float32],
 ) -> None:
-    square = np.float32(0.0)
-    for first in range(0, vectors.shape[0], _BLOCK):
-        q0, q1, q2, q3 = vectors[first], vectors[first + 1], vectors[first + 2], vectors[first + 3]
-        a0 = a1 = a2 = a3 = np.float32(0.0)
-        if first == 0:
-            for d in range(row.size):
-                f = row[d]
-                square += f * f
-                a0 += f * q0[d]
-                a1 += f * q1[d]
-                a2 += f * q2[d]
-                a3 += f * q3[d]
-        else:
-            for d in range(row.size):
-                f = row[d]
-                a0 += f * q0[d]
-                a1 += f * q1[d]
-                a2 += f * q2[d]
-                a3 += f * q3[d]
-        out[first], out[first + 1], out[first + 2], out[first + 3] = a0, a1, a2, a3
-    square += 2 * weight * out[0] + weight * weight * biases[0]
-    inverse = 1.0 / np.sqrt(max(square, 1e-30))
-    for p in range(1, vectors.shape[0]):
-        out[p] = (out[p] + weight * biases[p]) * inverse
+    """Cosines (N, 4 n) of rows with all prompts; column 0 holds rubbish.
+
+    Helpers take many rows: a call counts references to its arrays, atomically, which costs as much
+    as the work on one row.
+    """
+    for i in range(features.shape[0]):
+        square = np.float32(0.0)
+        for first in range(0, vectors.shape[0], _BLOCK):
+            a0 = a1 = a2 = a3 = s = np.float32(0.0)
+            for d in range(features.shape[1]):
+                f = features[i, d]
+                s += f * f
+                a0 += f * vectors[first, d]
+                a1 += f * vectors[first + 1, d]
+                a2 += f * vectors[first + 2, d]
+                a3 += f * vectors[first + 3, d]
+            square = s
+            cosines[i, first] = a0
+            cosines[i, first + 1] = a1
+            cosines[i, first + 2] = a2
+            cosines[i, first + 3] = a3
+        w = feature_weight[i]
+        square += np.float32(2.0) * w * cosines[i, 0] + w * w * biases[0]
+        inverse = np.float32(1.0) / np.sqrt(max(square, np.float32(1e-30)))
+        for p in range(1, vectors.shape[0]):
+            cosines[i, p] = (cosines[i, p] + w * biases[p]) * inverse
 
 
 @kernel
@@ -99,15 +103,16 @@ def softmax_first(
 
     Rows without features score 0.
     """
-    cosines = np.empty(vectors.shape[0], dtype=np.float32)
-    for i in range(scores.size):
-        scores[i] = 0.0
-        if feature_weight[i] > 0.0:
-            _cosines(features[i], feature_weight[i], vectors, biases, cosines)
-            total = 1.0
+    cosines = np.empty((_TILE, vectors.shape[0]), dtype=np.float32)
+    scale, one = np.float32(logit_scale), np.float32(1.0)
+    for start in range(0, scores.size, _TILE):
+        stop = min(start + _TILE, scores.size)
+        _tile_cosines(features[start:stop], feature_weight[start:stop], vectors, biases, cosines)
+        for i in range(start, stop):
+            total, own = one, cosines[i - start, 1]
             for p in range(2, prompts + 1):
-                total += np.exp(min(logit_scale * (cosines[p] - cosines[1]), 80.0))
-            scores[i] = 1.0 / total
+                total += np.exp(min(scale * (cosines[i - start, p] - own), np.float32(80.0)))
+            scores[i] = one / total if feature_weight[i] > 0.0 else np.float32(0.0)
 
 
 @kernel
@@ -124,16 +129,19 @@ def best_prompt(
 
     The last prompt has no floor; rows without features get it.
     """
-    cosines = np.empty(vectors.shape[0], dtype=np.float32)
-    for i in range(labels.size):
-        labels[i] = prompts - 1
-        if feature_weight[i] > 0.0:
-            _cosines(features[i], feature_weight[i], vectors, biases, cosines)
-            best = cosines[prompts]
-            for p in range(prompts - 1):
-                if cosines[p + 1] >= floors[p] and cosines[p + 1] > best:
-                    best = cosines[p + 1]
-                    labels[i] = p
+    cosines = np.empty((_TILE, vectors.shape[0]), dtype=np.float32)
+    for start in range(0, labels.size, _TILE):
+        stop = min(start + _TILE, labels.size)
+        _tile_cosines(features[start:stop], feature_weight[start:stop], vectors, biases, cosines)
+        for i in range(start, stop):
+            labels[i] = prompts - 1
+            if feature_weight[i] > 0.0:
+                best = cosines[i - start, prompts]
+                for p in range(prompts - 1):
+                    cosine = cosines[i - start, p + 1]
+                    if cosine >= floors[p] and cosine > best:
+                        best = cosine
+                        labels[i] = p
 
 
 @kernel
@@ -145,9 +153,9 @@ def one_cosine(
     cosine: NDArray[np.float32],
 ) -> None:
     """Cosine (N,) with the first prompt; NaN for rows without features."""
-    cosines = np.empty(vectors.shape[0], dtype=np.float32)
-    for i in range(cosine.size):
-        cosine[i] = np.nan
-        if feature_weight[i] > 0.0:
-            _cosines(features[i], feature_weight[i], vectors, biases, cosines)
-            cosine[i] = cosines[1]
+    cosines = np.empty((_TILE, vectors.shape[0]), dtype=np.float32)
+    for start in range(0, cosine.size, _TILE):
+        stop = min(start + _TILE, cosine.size)
+        _tile_cosines(features[start:stop], feature_weight[start:stop], vectors, biases, cosines)
+        for i in range(start, stop):
+            cosine[i] = cosines[i - start, 1] if feature_weight[i] > 0.0 else np.float32(np.nan)

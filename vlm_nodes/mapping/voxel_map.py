@@ -20,6 +20,7 @@ from vlm_nodes.geometry.rigid import invert
 from vlm_nodes.mapping import map_file, query
 from vlm_nodes.mapping.clearing import nearest_around, seen_through
 from vlm_nodes.mapping.config import VoxelMapConfig
+from vlm_nodes.mapping.floor_plan import FloorPlan, FloorRegion, OccupancyGrid
 from vlm_nodes.mapping.fusion import Band, Scan, add_band, group_by_chunk
 from vlm_nodes.mapping.instances import MapMatch, MatchedVoxels, find_instances
 from vlm_nodes.mapping.jit import Workers
@@ -244,7 +245,7 @@ class VoxelMap:
 
     def _describe(self, frame: RgbdFrame, origin: NDArray[np.int64], grid: tuple[int, int]) -> Scan:
         config = self.config
-        pixels = np.empty((0, 0, 2), dtype=np.float32)
+        pixels = np.empty((0, 1, 2), dtype=np.float32)
         if not is_registered(frame):
             pixels = color_pixels(frame, self._table(frame.color_camera), config.voxel_size_m)
         numbers = [
@@ -408,9 +409,12 @@ class VoxelMap:
     @property
     def points(self) -> NDArray[np.float32]:
         """(N, 3) float32 metres: the weighted mean of the points that fell in each voxel."""
+        return self.exact_points().astype(np.float32)
+
+    def exact_points(self) -> NDArray[np.float64]:
+        """`points` in float64, for frames whose origin is kilometres away."""
         with self._lock:
-            points: NDArray[np.float32] = self._points(np.arange(len(self))).astype(np.float32)
-            return points
+            return self._points(np.arange(len(self)))
 
     @property
     def colors(self) -> NDArray[np.uint8]:
@@ -585,6 +589,58 @@ class VoxelMap:
         vectors = self._encode([*names, query.OTHER])
         with self._lock:
             return self.points, self._labels(vectors, percentile)
+
+    def occupancy_grid(
+        self,
+        height_band_m: tuple[float, float] = (0.1, 1.8),
+        resolution_m: float | None = None,
+        *,
+        obstacles: Sequence[str] = (),
+        free: Sequence[str] = (),
+    ) -> OccupancyGrid:
+        """A floor plan for navigation: occupied where the map has voxels in a band of heights.
+
+        Args:
+            height_band_m: Lowest and highest z of what the robot would hit, in the map's frame.
+            resolution_m: Edge of a cell; None takes the voxel size.
+            obstacles: Names of things that count as obstacles at any height ('rug').
+            free: Names of things that never count as obstacles ('curtain').
+
+        Raises:
+            ValueError: A name, the band or the resolution cannot be used.
+        """
+        names = [*obstacles, *free]
+        vectors = self._encode([*query.checked_labels(names), query.OTHER]) if names else None
+        with self._lock:
+            points = self.exact_points()
+            labels = None if vectors is None else self._labels(vectors, None)
+        plan = FloorPlan.of(points, resolution_m or self.config.voxel_size_m)
+        if labels is None:
+            return plan.occupancy(points[:, 2], height_band_m)
+        named = labels < len(obstacles)
+        passable = (labels >= len(obstacles)) & (labels < len(names))
+        return plan.occupancy(points[:, 2], height_band_m, named, passable)
+
+    def regions(
+        self,
+        text: str,
+        *,
+        negatives: Sequence[str] = DEFAULT_NEGATIVES,
+        min_score: float = 0.5,
+        min_area_m2: float = 0.0,
+        resolution_m: float | None = None,
+    ) -> list[FloorRegion]:
+        """Outlines, centres and boxes, in the floor plane, of what fits a text; best first.
+
+        Raises:
+            ValueError: The text or a number cannot be used.
+        """
+        query.check_numbers(max_matches=1, min_score=min_score, min_voxels=1)
+        vectors = self._encode([text, *query.checked_negatives(text, negatives)])
+        with self._lock:
+            points, scores = self.exact_points(), self._scores(vectors)
+        plan = FloorPlan.of(points, resolution_m or self.config.voxel_size_m)
+        return plan.regions(scores, max(min_score, 1e-6), min_area_m2)
 
     def _encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         for text in texts:
