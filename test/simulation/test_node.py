@@ -194,7 +194,7 @@ def test_signals_end_it_quietly(graph, number):
 @pytest.mark.parametrize(
     ('changes', 'message'),
     [
-        ({'path': 'zigzag'}, "path must be one of ('tour', 'still'), is 'zigzag'"),
+        ({'path': 'zigzag'}, "path is 'zigzag', not one of tour, still"),
         ({'seed': -3}, 'seed out of range'),
         ({'width': 640.5}, "'width'"),
     ],
@@ -204,4 +204,5 @@ def test_a_bad_parameter_ends_it_with_one_line(ros_domain, changes, message):
         _, stderr = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert message in stderr
+    assert stderr.count('\n') == 1
     assert 'Traceback' not in stderr

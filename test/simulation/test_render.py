@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -186,3 +190,30 @@ def test_every_geom_has_a_label(world):
         *(LABEL_IDS[label] for label in ROOM_LABELS),
         *(LABEL_IDS[thing.label] for thing in ROOM.things),
     }
+
+
+def test_threads_and_renderers_take_turns(renderer, world):
+    pose = Tour(ROOM.half_extents).at(3.0).map_from_camera()
+    expected = renderer.render(world, CAMERA, pose).rgb
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as two:
+        with Renderer(64, 48) as other:
+            other.render(world, Camera.from_fov(64, 48, 1.0), pose)
+            for pool in (one, two, one):
+                again = pool.submit(renderer.render, world, CAMERA, pose).result()
+                np.testing.assert_array_equal(again.rgb, expected)
+        np.testing.assert_array_equal(renderer.render(world, CAMERA, pose).rgb, expected)
+
+
+def test_missing_gl_is_named_with_the_packages_it_needs():
+    """No driver may be found: libglvnd is given an empty list of them."""
+    program = 'from vlm_nodes.simulation.render import Renderer; Renderer(16, 16)'
+    run = subprocess.run(
+        [sys.executable, '-c', program],
+        env={**os.environ, 'MUJOCO_GL': 'egl', '__EGL_VENDOR_LIBRARY_FILENAMES': os.devnull},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode != 0
+    assert 'RenderingUnavailableError' in run.stderr
+    assert 'libegl1' in run.stderr

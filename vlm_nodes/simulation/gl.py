@@ -20,7 +20,7 @@ class RenderingUnavailableError(RuntimeError):
 
 
 def _unavailable(error: BaseException) -> RenderingUnavailableError:
-    reason = str(error) or type(error).__name__
+    reason = str(error).rstrip('.') or type(error).__name__
     return RenderingUnavailableError(_HINT.format(backend=os.environ['MUJOCO_GL'], reason=reason))
 
 
@@ -36,14 +36,16 @@ __all__ = ['RenderingUnavailableError', 'make_context', 'mujoco']
 
 
 def make_context(width: int, height: int) -> Any:
-    """An off-screen GL context, made current.
+    """An off-screen GL context, tried and not current.
+
+    MuJoCo's calls on it go into `with context.as_current():`.
 
     Raises:
         RenderingUnavailableError: if GL cannot start.
     """
     try:
         context = mujoco.GLContext(width, height)
-        context.make_current()
+        with context.as_current():
+            return context
     except Exception as error:  # each back end raises its own kinds
         raise _unavailable(error) from error
-    return context

@@ -1,19 +1,14 @@
 """`sim_node`: a simulated room on the topics that the Isaac Sim bridge publishes by default."""
 
 import json
-import sys
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-import rclpy
 from builtin_interfaces.msg import Time
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from rclpy.clock import Clock, ClockType
-from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
-from rosgraph_msgs.msg import Clock as ClockMessage
+from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Header, String
 from std_srvs.srv import Trigger
@@ -26,8 +21,10 @@ from vlm_nodes.messages import (
     joint_state_message,
     stamp_message,
 )
+from vlm_nodes.node import LATCHED, STEADY, Parameter, StartError, declare_parameters
+from vlm_nodes.node import main as run_node
 from vlm_nodes.simulation.gl import RenderingUnavailableError
-from vlm_nodes.simulation.simulator import JOINTS, Simulator, SimulatorSettings
+from vlm_nodes.simulation.simulator import JOINTS, PATHS, Simulator, SimulatorSettings
 from vlm_nodes.transforms import transform_message
 
 MAP_FRAME = 'map'
@@ -36,83 +33,70 @@ CAMERA_FRAME = 'sim_camera'
 
 # The QoS of the bridge's publishers: reliable, volatile, the last 10.
 _BRIDGE_QOS = QoSProfile(depth=10)
-_LATCHED_QOS = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
-# What it is, smallest and largest value; the defaults are those of SimulatorSettings.
-_WORLD_PARAMETERS = {
-    'seed': ('Room: 0 to 999999 are training rooms, from 1000000 on test rooms.', 0, 1_999_999),
-    'width': ('Image width in pixels.', 16, 4096),
-    'height': ('Image height in pixels.', 16, 4096),
-    'fovy_deg': ('Vertical field of view in degrees.', 1.0, 150.0),
-    'rate_hz': ('Pictures per simulated second.', 0.1, 240.0),
-    'path': ('How the camera moves: "tour" goes round the room, "still" stays.', None, None),
-    'path_duration_s': ('Simulated seconds of one round.', 1.0, 3600.0),
-    'loop': ('Whether the camera goes round again, or stays at the end.', None, None),
-    'samples': ('Samples per pixel for smooth edges; 0 is fastest.', 0, 16),
-}
+_WORLD = SimulatorSettings()
+_PARAMETERS = (
+    Parameter(
+        'seed',
+        _WORLD.seed,
+        'Room: 0 to 999999 are training rooms, from 1000000 on test rooms.',
+        0,
+        1_999_999,
+    ),
+    Parameter('width', _WORLD.width, 'Image width in pixels.', 16, 4096),
+    Parameter('height', _WORLD.height, 'Image height in pixels.', 16, 4096),
+    Parameter('fovy_deg', _WORLD.fovy_deg, 'Vertical field of view in degrees.', 1, 150),
+    Parameter('rate_hz', _WORLD.rate_hz, 'Pictures per simulated second.', 0.1, 240),
+    Parameter(
+        'path',
+        _WORLD.path,
+        'How the camera moves: "tour" goes round the room, "still" stays.',
+        choices=PATHS,
+    ),
+    Parameter(
+        'path_duration_s', _WORLD.path_duration_s, 'Simulated seconds of one round.', 1, 3600
+    ),
+    Parameter('loop', _WORLD.loop, 'Whether the camera goes round again, or stays at the end.'),
+    Parameter('samples', _WORLD.samples, 'Samples a pixel for smooth edges; 0 is fastest.', 0, 16),
+    Parameter('use_wall_time', False, 'Stamp with the wall clock and publish no /clock.'),
+    Parameter('publish_labels', False, 'Publish label images on ~/semantic_segmentation.'),
+    Parameter(
+        'realtime_factor',
+        1.0,
+        'Simulated seconds a second, where rendering keeps up.',
+        0.01,
+        100,
+    ),
+    Parameter('move_count', 2, 'Objects that ~/move_objects moves at once.', 1, 10),
+)
 
 
 class SimNode(Node):
     """Publishes a simulated room; all that it shows comes from `Simulator`.
 
-    Publishes `rgb` (rgb8), `depth` (32FC1 metres along z, inf where nothing is hit),
-    `camera_info` of both, `joint_states`, `/tf` (map -> base_link -> sim_camera), `/clock`,
-    `~/ground_truth` (JSON, transient local) and, by parameter, `~/semantic_segmentation` (32SC1
-    label ids). Serves `~/reset` and `~/move_objects`.
+    Publishes `rgb` (rgb8), `depth` (32FC1 metres along z, inf where nothing is hit), `camera_info`
+    of both, `joint_states`, `/tf` (map -> base_link -> sim_camera), `/clock`, `~/ground_truth`
+    (JSON, transient local) and, by parameter, `~/semantic_segmentation` (32SC1 label ids). Serves
+    `~/reset` and `~/move_objects`.
+
+    Raises:
+        StartError: A parameter is wrong or GL cannot start.
     """
 
     def __init__(self) -> None:
         super().__init__('sim_node')
-        settings = SimulatorSettings(
-            **{field.name: self._declare_world(field.name) for field in fields(SimulatorSettings)}
-        )
-        self._wall_time = self._declare(
-            'use_wall_time', False, 'Stamp with the wall clock and publish no /clock.'
-        )
-        self._with_labels = self._declare(
-            'publish_labels', False, 'Publish label images on ~/semantic_segmentation.'
-        )
-        factor = self._declare(
-            'realtime_factor',
-            1.0,
-            'Simulated seconds a second, where rendering keeps up.',
-            0.01,
-            100.0,
-        )
-        self._move_count = self._declare(
-            'move_count', 2, 'Objects that ~/move_objects moves at once.', 1, 10
-        )
-        self._simulator = Simulator(settings)
+        values = declare_parameters(self, _PARAMETERS)
+        self._wall_time: bool = values['use_wall_time']
+        self._with_labels: bool = values['publish_labels']
+        self._move_count: int = values['move_count']
+        self._simulator = _make_simulator(values)
         self._make_publishers()
         self.create_service(Trigger, '~/reset', self._on_reset)
         self.create_service(Trigger, '~/move_objects', self._on_move_objects)
         self._publish_truth()
         # Simulated time must not wait for itself, whatever use_sim_time says.
-        steady = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(1.0 / (settings.rate_hz * factor), self._on_timer, clock=steady)
-
-    def destroy_node(self) -> None:
-        """Frees the renderer as well."""
-        self._simulator.close()
-        super().destroy_node()
-
-    def _declare_world(self, name: str) -> Any:
-        return self._declare(name, getattr(SimulatorSettings, name), *_WORLD_PARAMETERS[name])
-
-    def _declare(
-        self,
-        name: str,
-        default: bool | int | float | str,
-        description: str,
-        low: Any = None,
-        high: Any = None,
-    ) -> Any:
-        descriptor = ParameterDescriptor(description=description, read_only=True)
-        if isinstance(low, float):
-            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
-        elif low is not None:
-            descriptor.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
-        return self.declare_parameter(name, default, descriptor).value
+        period_s = 1.0 / (values['rate_hz'] * values['realtime_factor'])
+        self.create_timer(period_s, self._on_timer, clock=STEADY)
 
     def _make_publishers(self) -> None:
         self._rgb_publisher = self.create_publisher(Image, 'rgb', _BRIDGE_QOS)
@@ -121,10 +105,10 @@ class SimNode(Node):
         self._joint_states_publisher = self.create_publisher(
             JointState, 'joint_states', _BRIDGE_QOS
         )
-        self._truth_publisher = self.create_publisher(String, '~/ground_truth', _LATCHED_QOS)
+        self._truth_publisher = self.create_publisher(String, '~/ground_truth', LATCHED)
         self._broadcaster = TransformBroadcaster(self)
         if not self._wall_time:
-            self._clock_publisher = self.create_publisher(ClockMessage, '/clock', _BRIDGE_QOS)
+            self._clock_publisher = self.create_publisher(Clock, '/clock', _BRIDGE_QOS)
         if self._with_labels:
             self._labels_publisher = self.create_publisher(
                 Image, '~/semantic_segmentation', _BRIDGE_QOS
@@ -133,7 +117,7 @@ class SimNode(Node):
     def _on_timer(self) -> None:
         stamp = self._stamp()
         if not self._wall_time:
-            self._clock_publisher.publish(ClockMessage(clock=stamp))
+            self._clock_publisher.publish(Clock(clock=stamp))
         self._publish_motion(stamp)
         self._publish_images(header_message(CAMERA_FRAME, stamp))
         self._simulator.step()
@@ -189,25 +173,19 @@ class SimNode(Node):
         return response
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Entry point of `sim_node`."""
-    rclpy.init(args=arguments)
-    node = None
+def _make_simulator(values: Mapping[str, Any]) -> Simulator:
     try:
-        node = SimNode()
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except (ValueError, ParameterException, RenderingUnavailableError) as error:
-        sys.exit(f'sim_node: {error}')
-    except Exception:
-        # A signal that comes in the middle of a picture leaves nothing to publish it to.
-        if rclpy.ok():
-            raise
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
+        settings = SimulatorSettings(
+            **{field.name: values[field.name] for field in fields(SimulatorSettings)}
+        )
+        return Simulator(settings)
+    except (ValueError, RenderingUnavailableError) as error:
+        raise StartError(f'sim_node: {error}') from error
+
+
+def main() -> None:
+    """Entry point of `sim_node`."""
+    run_node(SimNode)
 
 
 if __name__ == '__main__':

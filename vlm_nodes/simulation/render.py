@@ -26,7 +26,7 @@ class View:
 
 
 class Renderer:
-    """Renders worlds. Holds one GL context; use it from one thread.
+    """Renders worlds. Holds one GL context; use it from one thread at a time.
 
     Args:
         width: largest image width in pixels.
@@ -62,7 +62,8 @@ class Renderer:
         """Frees GL; the renderer cannot be used afterwards."""
         if self._gl is None:
             return
-        self._free_context()
+        with self._gl.as_current():
+            self._free_context()
         self._gl.free()
         self._gl = None
 
@@ -78,11 +79,13 @@ class Renderer:
             ValueError: if the camera is distorted or too large.
             RuntimeError: if the renderer is closed.
         """
-        rect = self._prepare(world, camera, map_from_camera)
+        self._check(camera)
         rgb = np.empty((camera.height, camera.width, 3), np.uint8)
         z_buffer = np.empty((camera.height, camera.width), np.float32)
-        mujoco.mjr_render(rect, self._scene, self._context)
-        mujoco.mjr_readPixels(rgb, z_buffer, rect, self._context)
+        with self._gl.as_current():
+            self._show(world)
+            self._aim(camera, map_from_camera)
+            self._draw(rgb, z_buffer)
         return View(np.ascontiguousarray(rgb[::-1]), self._metres(z_buffer[::-1]))
 
     def render_labels(
@@ -94,17 +97,19 @@ class Renderer:
 
         Takes and raises what `render` does.
         """
-        rect = self._prepare(world, camera, map_from_camera)
-        painted = np.empty((rect.height, rect.width, 3), np.uint8)
-        flags = self._scene.flags
-        flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = 1
-        mujoco.mjr_render(rect, self._scene, self._context)
-        flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = 0
-        mujoco.mjr_readPixels(painted, None, rect, self._context)
+        self._check(camera)
+        painted = np.empty((camera.height, camera.width, 3), np.uint8)
+        with self._gl.as_current():
+            self._show(world)
+            self._aim(camera, map_from_camera)
+            flags = self._scene.flags
+            flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = 1
+            self._draw(painted, None)
+            flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = 0
         number = painted[::-1].astype(np.int32) @ np.array([1, 256, 65536], np.int32)
         return self._label_of_number()[number]
 
-    def _prepare(self, world: World, camera: Camera, map_from_camera: NDArray[np.float64]) -> Any:
+    def _check(self, camera: Camera) -> None:
         if self._gl is None:
             raise RuntimeError('the renderer is closed')
         if camera.is_distorted:
@@ -114,15 +119,17 @@ class Renderer:
                 f'camera is {camera.width}x{camera.height}, '
                 f'the renderer holds at most {self._width}x{self._height}'
             )
-        self._show(world)
-        self._aim(camera, map_from_camera)
-        return mujoco.MjrRect(0, 0, camera.width, camera.height)
+
+    def _draw(self, rgb: NDArray[np.uint8], z_buffer: NDArray[np.float32] | None) -> None:
+        """Renders into (H, W, 3) and, if given, (H, W), both bottom row first."""
+        rect = mujoco.MjrRect(0, 0, rgb.shape[1], rgb.shape[0])
+        mujoco.mjr_render(rect, self._scene, self._context)
+        mujoco.mjr_readPixels(rgb, z_buffer, rect, self._context)
 
     def _show(self, world: World) -> None:
         """Loads a world's textures and meshes if it is another one, and its objects' places."""
         if world is not self._world:
             self._free_context()
-            self._gl.make_current()
             world.model.vis.global_.offwidth = self._width
             world.model.vis.global_.offheight = self._height
             world.model.vis.quality.offsamples = self._samples
@@ -142,8 +149,8 @@ class Renderer:
         )
 
     def _free_context(self) -> None:
+        """Frees what belongs to the world shown; GL must be current."""
         if self._context is not None:
-            self._gl.make_current()
             self._context.free()
         self._context, self._scene, self._world = None, None, None
 

@@ -66,7 +66,7 @@ class SimulatorSettings:
 class Simulator:
     """A room seen by a camera that moves as simulated time goes on.
 
-    Holds a GL context: make it, use it and close it in one thread.
+    Holds a GL context: use it from one thread at a time.
 
     Attributes:
         settings: what is simulated.
