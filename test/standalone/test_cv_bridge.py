@@ -8,6 +8,7 @@ from cv_bridge import CvBridge, CvBridgeError, cvtColorForDisplay, getCvType
 from cv_bridge.boost.cv_bridge_boost import CV_MAT_CNWrap, CV_MAT_DEPTHWrap, cvtColor2
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rclpy.serialization import deserialize_message, serialize_message
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
@@ -166,6 +167,14 @@ def test_messages_of_bag_readers_are_read_too():
         data=image.reshape(-1),
     )
     assert same_bits(BRIDGE.imgmsg_to_cv2(message), image)
+
+
+def test_messages_survive_serialization():
+    image = random_image(5, 4, '16UC1')
+    message = BRIDGE.cv2_to_imgmsg(image, '16UC1')
+    received = deserialize_message(serialize_message(message), Image)
+    assert received == message
+    assert same_bits(BRIDGE.imgmsg_to_cv2(received), image)
 
 
 def test_one_channel_has_no_third_axis():
@@ -425,6 +434,42 @@ def test_conversions_that_make_no_sense_are_refused(source, target):
         BRIDGE.imgmsg_to_cv2(message, target)
     with pytest.raises(RuntimeError, match=target):
         cvtColor2(random_image(4, 6, source), source, target)
+
+
+COLORED = [*COLORS_8, *COLORS_16, 'mono8', 'mono16']
+UNMEANT = [f'{depth}C{count}' for depth in GENERIC_TYPES for count in (1, 2, 3, 4)]
+
+
+def small_values(encoding: str) -> np.ndarray:
+    """Values from 0 to 126, which every type holds; with fractions where the type has them."""
+    dtype, channels = ENCODINGS[encoding]
+    values = np.random.default_rng(0).uniform(0, 126, (6, 8, channels)).astype(dtype)
+    return values[:, :, 0] if channels == 1 else values
+
+
+@pytest.mark.parametrize('source', COLORED + UNMEANT)
+def test_conversions_exist_only_where_they_make_sense_and_lead_back(source):
+    image, (source_dtype, source_channels) = small_values(source), ENCODINGS[source]
+    for target in COLORED + UNMEANT:
+        dtype, channels = ENCODINGS[target]
+        both_colored = source in COLORED and target in COLORED
+        if not both_colored and (target in COLORED or channels != source_channels):
+            with pytest.raises(RuntimeError):
+                cvtColor2(image, source, target)
+            continue
+        converted = cvtColor2(image, source, target)
+        assert converted.dtype == dtype
+        assert converted.shape == ((6, 8) if channels == 1 else (6, 8, channels))
+        if channels != source_channels or (source in COLORED) != (target in COLORED):
+            continue
+        back = cvtColor2(converted, target, source).astype(np.float64)
+        loss = np.abs(back - image).max()
+        if np.dtype(source_dtype).itemsize >= 4:
+            assert loss < 1
+        elif np.dtype(source_dtype).itemsize == 2 and np.dtype(dtype).itemsize == 1:
+            assert loss < 128
+        else:
+            assert loss == 0
 
 
 def test_types_without_meaning_convert_by_depth_alone():
