@@ -367,8 +367,8 @@ def _scan_rows(
     # Helpers take whole rows: a call counts references to its arrays, atomically, which costs more
     # than the work on one pixel.
     columns = depth_m.shape[1]
-    grid = (patch_rows, patch_cols)
-    per_pixel = (np.float32(patch_rows / rgb.shape[0]), np.float32(patch_cols / rgb.shape[1]))
+    grid = (max(patch_rows, 1), max(patch_cols, 1))
+    per_pixel = (np.float32(grid[0] / rgb.shape[0]), np.float32(grid[1] / rgb.shape[1]))
     weights = np.empty(columns, dtype=np.float32)
     row_keys = np.empty(columns, dtype=np.int64)
     inside = np.empty((3, columns), dtype=np.float32)
