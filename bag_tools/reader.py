@@ -187,7 +187,7 @@ class BagReader:
     def _damaged(self, error: Exception, counts: dict[str, int]) -> DamagedBagError:
         total, claimed = sum(counts.values()), sum(self.topics[name].claimed for name in counts)
         return DamagedBagError(
-            f'{self.path} is damaged: {error} (after {total} of {claimed} messages)', total
+            f'{self.path} is damaged: {_reason(error)} (after {total} of {claimed} messages)', total
         )
 
     def _compare(self, counts: dict[str, int]) -> None:
@@ -213,6 +213,11 @@ def _storage_files(folder: Path) -> list[Path]:
 def _first_storage(folder: Path) -> str:
     files = _storage_files(folder)
     return str(files[0]) if files else 'the storage file'
+
+
+def _reason(error: Exception) -> str:
+    # The text of a KeyError is the key alone, that of an assertion mostly nothing.
+    return repr(error) if isinstance(error, (KeyError, AssertionError)) else str(error)
 
 
 def _check_path(path: Path) -> None:
@@ -241,7 +246,7 @@ def _open_reader(path: Path, distro: str) -> AnyReader:
     except Exception as error:  # the storage libraries raise many kinds
         hint = next((why for text, why in _ADVICE.items() if text in str(error)), '')
         raise BagError(
-            f'{path} cannot be opened: {error}' + (f' ({hint})' if hint else '')
+            f'{path} cannot be opened: {_reason(error)}' + (f' ({hint})' if hint else '')
         ) from error
     return reader
 
