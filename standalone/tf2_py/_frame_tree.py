@@ -21,6 +21,8 @@ Reader = Callable[[Cache, int], Sample]
 MAX_DEPTH = 1000
 # The name that reports give to the place above a root.
 NO_PARENT = 'NO_PARENT'
+# How errors of a lookup begin to name the argument at fault.
+LOOKUP_ARGUMENT = 'lookupTransform argument '
 
 
 def pose_at(cache: Cache, time_ns: int) -> Sample:
@@ -140,6 +142,22 @@ class FrameTree:
         """Give the newest stamp of a frame; zero for static ones, roots and unknown ones."""
         cache = self._caches.get(frame)
         return cache.latest_ns if cache is not None else 0
+
+    def lookup(self, target: str, source: str, time_ns: int) -> tuple[Pose, int]:
+        """Give the pose of the source in the target, and the time that it holds at.
+
+        A frame in itself is the identity, whether anybody knows the frame or not.
+
+        Raises:
+            TransformException: As `require` and `path`.
+        """
+        if target != source:
+            self.require(target, LOOKUP_ARGUMENT + 'target_frame')
+            self.require(source, LOOKUP_ARGUMENT + 'source_frame')
+        elif time_ns == LATEST:
+            time_ns = self.latest_ns(target)
+        path = self.path(target, source, time_ns)
+        return path.pose(), path.time_ns
 
     def path(self, target: str, source: str, time_ns: int, read: Reader = pose_at) -> Path:
         """Find the way between two known frames at one time (zero: the latest that all links have).

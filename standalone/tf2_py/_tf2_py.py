@@ -22,11 +22,11 @@ from ._exceptions import (
     TimeoutException,
     TransformException,
 )
-from ._frame_tree import NO_PARENT, FrameTree, link_at
+from ._frame_tree import LOOKUP_ARGUMENT, NO_PARENT, FrameTree, link_at
 from ._rotation import Pose, Quaternion, Vector, canonical, compose
 from ._stamps import NS_PER_S, display, to_ns
 from ._time_cache import LATEST, Sample
-from ._velocity import CALLER, Question, velocity
+from ._velocity import Question, velocity
 
 __all__ = [
     'BufferCore',
@@ -112,7 +112,7 @@ class BufferCore:
         _check_strings(1, target_frame, source_frame)
         time_ns = to_ns(time)
         with self._tree_lock:
-            pose, stamp_ns = self._lookup(target_frame, source_frame, time_ns)
+            pose, stamp_ns = self._tree.lookup(target_frame, source_frame, time_ns)
         return _message(target_frame, source_frame, stamp_ns, pose)
 
     def lookup_transform_full_core(
@@ -133,23 +133,13 @@ class BufferCore:
         _check_strings(5, fixed_frame)
         target_ns, source_ns = to_ns(target_time), to_ns(source_time)
         with self._tree_lock:
-            self._tree.require(target_frame, CALLER + 'target_frame')
-            self._tree.require(source_frame, CALLER + 'source_frame')
-            self._tree.require(fixed_frame, CALLER + 'fixed_frame')
-            fixed_from_source, _ = self._lookup(fixed_frame, source_frame, source_ns)
-            target_from_fixed, stamp_ns = self._lookup(target_frame, fixed_frame, target_ns)
+            self._tree.require(target_frame, LOOKUP_ARGUMENT + 'target_frame')
+            self._tree.require(source_frame, LOOKUP_ARGUMENT + 'source_frame')
+            self._tree.require(fixed_frame, LOOKUP_ARGUMENT + 'fixed_frame')
+            fixed_from_source, _ = self._tree.lookup(fixed_frame, source_frame, source_ns)
+            target_from_fixed, stamp_ns = self._tree.lookup(target_frame, fixed_frame, target_ns)
         pose = compose(target_from_fixed, fixed_from_source)
         return _message(target_frame, source_frame, stamp_ns, pose)
-
-    def _lookup(self, target: str, source: str, time_ns: int) -> tuple[Pose, int]:
-        tree = self._tree
-        if target != source:
-            tree.require(target, CALLER + 'target_frame')
-            tree.require(source, CALLER + 'source_frame')
-        elif time_ns == LATEST:
-            time_ns = tree.latest_ns(target)
-        path = tree.path(target, source, time_ns)
-        return path.pose(), path.time_ns
 
     def can_transform_core(
         self, target_frame: str, source_frame: str, time: Any

@@ -22,8 +22,6 @@ from ._time_cache import LATEST
 # The interval never begins before this time (seconds), for time zero would mean the latest.
 _EARLIEST_S = 0.00001
 
-CALLER = 'lookupTransform argument '
-
 
 class Question(NamedTuple):
     """Whose velocity, seen from where, told in which axes and about which point."""
@@ -53,8 +51,8 @@ def velocity(
     latest_s = to_seconds(_latest_common_ns(tree, observation, tracking))
     end_s = min(time_s + 0.5 * interval_s, latest_s)
     start_s = max(_EARLIEST_S + interval_s, end_s) - interval_s
-    start = pose_of(tree, observation, tracking, from_seconds(start_s))
-    end = pose_of(tree, observation, tracking, from_seconds(end_s))
+    start = _pose_of(tree, observation, tracking, from_seconds(start_s))
+    end = _pose_of(tree, observation, tracking, from_seconds(end_s))
     linear, angular = _twist(start, end, end_s - start_s)
     return _refer(tree, question, from_seconds(time_s), linear, angular)
 
@@ -67,12 +65,8 @@ def _latest_common_ns(tree: FrameTree, target: str, source: str) -> int:
         return LATEST
 
 
-def pose_of(tree: FrameTree, target: str, source: str, time_ns: int) -> Pose:
-    """Look up the pose of the source in the target, with the checks of a lookup."""
-    if target != source:
-        tree.require(target, CALLER + 'target_frame')
-        tree.require(source, CALLER + 'source_frame')
-    rotation, translation = tree.path(target, source, time_ns).pose()
+def _pose_of(tree: FrameTree, target: str, source: str, time_ns: int) -> Pose:
+    (rotation, translation), _ = tree.lookup(target, source, time_ns)
     return canonical(rotation), translation
 
 
@@ -89,8 +83,8 @@ def _refer(
     tree: FrameTree, question: Question, time_ns: int, linear: Vector, angular: Vector
 ) -> tuple[Vector, Vector]:
     """Turn a twist into the reference frame's axes and move it to the reference point."""
-    rotation, origin = pose_of(tree, question.reference_frame, question.tracking_frame, time_ns)
-    point_rotation, point_origin = pose_of(
+    rotation, origin = _pose_of(tree, question.reference_frame, question.tracking_frame, time_ns)
+    point_rotation, point_origin = _pose_of(
         tree, question.reference_frame, question.reference_point_frame, time_ns
     )
     wx, wy, wz = turned = rotate(rotation, angular)

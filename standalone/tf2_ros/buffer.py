@@ -21,8 +21,8 @@ from .buffer_interface import BufferInterface
 
 # What the core answers when asked whether a transform can be had.
 _Answer = tuple[bool, str]
-# A wait is taken in parts, since there is a longest one that the system takes at once.
-_LONGEST_WAIT_S = 1.0
+# A wait without news looks this often whether the node was shut down meanwhile.
+_LONGEST_WAIT_S = 0.5
 
 
 class Buffer(BufferCore, BufferInterface):
@@ -42,6 +42,7 @@ class Buffer(BufferCore, BufferInterface):
         if node is not None:
             self.srv = node.create_service(FrameGraph, 'tf2_frames', self._answer_frame_graph)
         self.clock = Clock() if node is None else node.get_clock()
+        self._context = None if node is None else node.context
         # A second backwards, as a bag or a simulation that starts again, or another clock.
         threshold = JumpThreshold(
             min_forward=None, min_backward=Duration(seconds=-1), on_clock_change=True
@@ -195,7 +196,7 @@ class Buffer(BufferCore, BufferInterface):
         with self._new_data:
             while not (answer := ask())[0]:
                 left_s = deadline_s - system_time.monotonic()
-                if left_s <= 0.0:
+                if left_s <= 0.0 or (self._context is not None and not self._context.ok()):
                     break
                 self._new_data.wait(min(left_s, _LONGEST_WAIT_S))
         return answer

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
+import weakref
 
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -17,6 +19,20 @@ _AUTHORITY = 'default_authority'
 
 def _profile(durability: DurabilityPolicy) -> QoSProfile:
     return QoSProfile(depth=100, durability=durability, history=HistoryPolicy.KEEP_LAST)
+
+
+# Threads that spin. They are daemons, so as not to keep a process alive that forgot to shut down,
+# and are ended in time: killed inside the middleware by the interpreter they would abort it.
+_spinning: weakref.WeakKeyDictionary[threading.Thread, SingleThreadedExecutor] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+@atexit.register
+def _end_spinning() -> None:
+    for thread, executor in list(_spinning.items()):
+        executor.shutdown()
+        thread.join()
 
 
 def _spin(executor: SingleThreadedExecutor, node: Node) -> None:
@@ -74,10 +90,10 @@ class TransformListener:
     def _start_spinning(self) -> None:
         self.executor = SingleThreadedExecutor(context=self.node.context)
         self.executor.add_node(self.node)
-        # The thread holds no reference to the listener and does not keep the process alive.
         self.dedicated_listener_thread = threading.Thread(
             target=_spin, args=(self.executor, self.node), name='tf2_listener', daemon=True
         )
+        _spinning[self.dedicated_listener_thread] = self.executor
         self.dedicated_listener_thread.start()
 
     def __del__(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +13,7 @@ import rclpy
 import yaml
 from rclpy.action import ActionServer
 from rclpy.context import Context
-from rclpy.duration import Duration
+from rclpy.duration import Duration, Infinite
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
@@ -66,7 +68,7 @@ def graph(ros_domain: int) -> Iterator[Graph]:
     graph = Graph(ros_domain)
     yield graph
     graph.executor.shutdown()
-    rclpy.shutdown(context=graph.context)
+    rclpy.try_shutdown(context=graph.context)
 
 
 def test_a_listener_hears_moving_and_static_frames(graph):
@@ -147,6 +149,40 @@ def test_a_listener_spins_in_the_context_of_its_node(graph):
     TransformListener(buffer, receiver, spin_thread=True)
     StaticTransformBroadcaster(sender).sendTransform(pose('base', 'camera', 1, (1, 0, 0)))
     assert buffer.can_transform('base', 'camera', at(3), PATIENCE)
+
+
+@only_stand_in
+def test_a_wait_ends_when_its_node_is_shut_down(graph):
+    buffer = Buffer(node=graph.node('node', spun=False))
+    threading.Timer(0.05, rclpy.shutdown, kwargs={'context': graph.context}).start()
+    assert not buffer.can_transform('map', 'base', LATEST, Infinite)
+
+
+SPINNING_PROCESS = """
+import sys
+import rclpy
+from tf2_ros import Buffer, TransformListener
+rclpy.init()
+node = rclpy.create_node('listener')
+buffer = Buffer(node=node)
+listener = TransformListener(buffer, node, spin_thread=True)
+if sys.argv[1] == 'shutdown':
+    rclpy.shutdown()
+"""
+
+
+@only_stand_in
+@pytest.mark.parametrize('ending', ['shutdown', 'none'])
+@pytest.mark.usefixtures('ros_domain')
+def test_a_process_with_a_spinning_listener_ends_cleanly(ending):
+    process = subprocess.run(
+        [sys.executable, '-c', SPINNING_PROCESS, ending],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (process.returncode, process.stderr) == (0, '')
 
 
 def test_the_tree_is_offered_as_a_service(graph):
