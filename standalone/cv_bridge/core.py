@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import array
+import math
 import sys
 from typing import Any
 
@@ -170,27 +171,29 @@ class CvBridge:
             CvBridgeError: The array is no image, or not of the encoding's type.
         """
         _check_is_array(cvim)
+        message = sensor_msgs.msg.Image()
+        if header is not None:
+            message.header = header
+        message.encoding, message.height = self._encoding_and_height(cvim, encoding)
+        message.width = cvim.shape[1]
+        message.is_bigendian = int(_is_bigendian(cvim.dtype))
+        message.step = math.prod(cvim.shape[1:]) * cvim.dtype.itemsize
+        message.data.frombytes(np.ascontiguousarray(cvim).reshape(-1).view(np.uint8))
+        return message
+
+    def _encoding_and_height(self, cvim: Image, encoding: str) -> tuple[str, int]:
         if cvim.ndim not in (2, 3):
             raise CvBridgeError(f'an image has 2 or 3 axes, this array has shape {cvim.shape}')
         channels = cvim.shape[2] if cvim.ndim == 3 else 1
         cv_type = self.dtype_with_channels_to_cvtype2(cvim.dtype, channels)
-        rows = cvim.shape[0]
-        if encoding != 'passthrough':
-            parsed = self._encoding(encoding)
-            if (parsed.dtype, parsed.channels) != (cvim.dtype.name, channels):
-                raise CvBridgeError(
-                    f'encoding specified as {encoding}, but image has incompatible type {cv_type}'
-                )
-            rows = _pixel_rows(rows, parsed)
-        message = sensor_msgs.msg.Image()
-        if header is not None:
-            message.header = header
-        message.height, message.width = rows, cvim.shape[1]
-        message.encoding = cv_type if encoding == 'passthrough' else encoding
-        message.is_bigendian = int(_is_bigendian(cvim.dtype))
-        message.step = cvim.shape[1] * channels * cvim.dtype.itemsize
-        message.data.frombytes(np.ascontiguousarray(cvim).reshape(-1).view(np.uint8))
-        return message
+        if encoding == 'passthrough':
+            return cv_type, cvim.shape[0]
+        parsed = self._encoding(encoding)
+        if (parsed.dtype, parsed.channels) != (cvim.dtype.name, channels):
+            raise CvBridgeError(
+                f'encoding specified as {encoding}, but image has incompatible type {cv_type}'
+            )
+        return encoding, _pixel_rows(cvim.shape[0], parsed)
 
     def _encoding(self, encoding: str) -> Encoding:
         try:
