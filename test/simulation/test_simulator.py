@@ -98,6 +98,18 @@ def test_the_camera_stays_at_the_end_without_loop_and_goes_round_with_it():
     assert end(loop=True) != end(loop=False)
 
 
+def test_a_still_view_is_rendered_again_only_when_something_moves():
+    settings = SimulatorSettings(seed=TEST_SEEDS[0], width=64, height=48, path='still')
+    with Simulator(settings) as simulator:
+        first = simulator.view()
+        simulator.step()
+        assert simulator.view() is first
+        while np.array_equal(simulator.view().depth_m, first.depth_m):
+            assert simulator.move_objects(10)
+        simulator.reset()
+        np.testing.assert_array_equal(simulator.view().depth_m, first.depth_m)
+
+
 def test_surface_points_lie_on_their_objects(simulator):
     poses = []
     for _ in range(6):

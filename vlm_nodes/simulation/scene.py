@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from vlm_nodes.simulation import vocabulary
 from vlm_nodes.simulation.gl import mujoco
+from vlm_nodes.simulation.room import Light, Point, Room, Surface, Table, Thing
 from vlm_nodes.simulation.shapes import Part, parts, rotation_to
 from vlm_nodes.simulation.textures import surface_texture
-from vlm_nodes.simulation.worlds import Light, Point, Room, Surface, Table, Thing
 
 _TINTS = {'dark': (0.08, 0.08, 0.08), 'light': (0.85, 0.82, 0.76), 'beak': (0.90, 0.55, 0.08)}
 _SHAPES = {

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vlm_nodes.geometry import Camera
 from vlm_nodes.simulation.paths import MastPose, Still, Tour
 from vlm_nodes.simulation.render import Renderer, View
+from vlm_nodes.simulation.room import Room
 from vlm_nodes.simulation.scene import World
 from vlm_nodes.simulation.truth import RoomTruth, room_truth
 from vlm_nodes.simulation.worlds import find_place, make_room
@@ -90,6 +91,7 @@ class Simulator:
         self._renderer = Renderer(settings.width, settings.height, settings.samples)
         self._steps = 0
         self._moves = 0
+        self._seen: tuple[MastPose, Room, View] | None = None
 
     def __enter__(self) -> 'Simulator':
         return self
@@ -139,8 +141,12 @@ class Simulator:
         return change * self.settings.rate_hz
 
     def view(self) -> View:
-        """Colour and depth that the camera sees now."""
-        return self._renderer.render(self.world, self.camera, self.pose().map_from_camera())
+        """Colour and depth that the camera sees now; not rendered again while nothing changes."""
+        pose, room = self.pose(), self.world.room
+        if self._seen is None or self._seen[:2] != (pose, room):
+            view = self._renderer.render(self.world, self.camera, pose.map_from_camera())
+            self._seen = (pose, room, view)
+        return self._seen[2]
 
     def labels(self) -> NDArray[np.uint16]:
         """Label ids that the camera sees now, (H, W)."""

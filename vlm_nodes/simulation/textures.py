@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm_nodes.simulation.worlds import Surface
+from vlm_nodes.simulation.room import Surface
 
 _SIZE = 64
 

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from vlm_nodes.geometry import Camera
 from vlm_nodes.simulation import vocabulary
 from vlm_nodes.simulation.render import Renderer
+from vlm_nodes.simulation.room import Room, Table, Thing
 from vlm_nodes.simulation.scene import World
-from vlm_nodes.simulation.worlds import Room, Table, Thing
 
 
 class ObjectTruth(TypedDict):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from vlm_nodes.geometry import Camera
 from vlm_nodes.simulation.paths import look_at
-from vlm_nodes.simulation.worlds import Room, Thing
+from vlm_nodes.simulation.room import Room, Thing
 
 _TRIES: Final = 100
 _WALL_GAP_M: Final = 0.1
