@@ -126,7 +126,7 @@ class Recorder:
         x, y, z = translation
         qx, qy, qz, qw = quaternion
         return (
-            dict(x=float(x), y=float(y), z=float(z)),
+            {'x': float(x), 'y': float(y), 'z': float(z)},
             self.make(
                 'geometry_msgs/msg/Quaternion', x=float(qx), y=float(qy), z=float(qz), w=float(qw)
             ),
@@ -156,7 +156,7 @@ class Recorder:
         self, stamp_ns: int, parent: str, child: str, translation: Any, quaternion: Any
     ) -> Any:
         vector, rotation = self.pose_fields(translation, quaternion)
-        zero = dict(x=0.0, y=0.0, z=0.0)
+        zero = {'x': 0.0, 'y': 0.0, 'z': 0.0}
         pose = self.make(
             'geometry_msgs/msg/Pose',
             position=self.make('geometry_msgs/msg/Point', **vector),

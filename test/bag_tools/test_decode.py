@@ -30,17 +30,17 @@ def compressed(data: bytes, format_: str) -> SimpleNamespace:
 
 def camera_info(**changes: object) -> SimpleNamespace:
     roi = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0)
-    fields = dict(
-        header=SimpleNamespace(frame_id='cam'),
-        width=640,
-        height=480,
-        k=[500.0, 0, 320, 0, 501.0, 240, 0, 0, 1],
-        d=[0.1, 0, 0, 0, 0],
-        distortion_model='plumb_bob',
-        binning_x=0,
-        binning_y=0,
-        roi=roi,
-    )
+    fields = {
+        'header': SimpleNamespace(frame_id='cam'),
+        'width': 640,
+        'height': 480,
+        'k': [500.0, 0, 320, 0, 501.0, 240, 0, 0, 1],
+        'd': [0.1, 0, 0, 0, 0],
+        'distortion_model': 'plumb_bob',
+        'binning_x': 0,
+        'binning_y': 0,
+        'roi': roi,
+    }
     return SimpleNamespace(**{**fields, **changes})
 
 
@@ -176,5 +176,5 @@ def test_binning_and_region_move_the_principal_point() -> None:
 
 
 def test_uncalibrated_camera_is_named() -> None:
-    with pytest.raises(DecodeError, match="'cam'.*fx = 0"):
+    with pytest.raises(DecodeError, match=r"'cam'.*fx = 0"):
         camera(camera_info(k=[0.0] * 9))

@@ -207,7 +207,7 @@ def test_several_cameras_must_be_chosen_from(tmp_path: Path) -> None:
         bag.write('/rear/color/image_raw', bag.image(START_NS, 'rear', rgb, 'rgb8'), START_NS + MS)
 
     path = record(tmp_path / 'bag', 'sqlite3', extra=second)
-    with pytest.raises(BagError, match='several topics for color_topic.*/cam/color.*/rear/color'):
+    with pytest.raises(BagError, match=r'several topics for color_topic.*/cam/color.*/rear/color'):
         PosedRgbdBag(path)
     bag = PosedRgbdBag(path, PosedRgbdConfig(color_topic='/cam/color/image_raw'))
     assert len(list(bag)) == COUNT

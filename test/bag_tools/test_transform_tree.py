@@ -85,7 +85,7 @@ def test_a_frame_that_changes_its_parent() -> None:
 
 
 def test_unknown_frame_is_named_with_those_known() -> None:
-    with pytest.raises(UnknownFrameError, match="'lidar' was never published.*base, camera"):
+    with pytest.raises(UnknownFrameError, match=r"'lidar' was never published.*base, camera"):
         driving().lookup('map', 'lidar', 0)
     with pytest.raises(UnknownFrameError, match='known frames: none'):
         TransformTree().lookup('map', 'base', 0)
