@@ -4,6 +4,9 @@ The largest side is about 1, the base stands on z = 0.
 
 Kinds are chunky and differ in silhouette, so that a 128x128 picture from some metres away shows
 what they are. The front of a thing with a front (car, duck, bear, chair) looks along +x.
+
+To add a kind: its builder and its range of sizes here, its name in `vocabulary.KINDS`. All models
+trained on these worlds must then be trained again, since label ids and held-out pairs shift.
 """
 
 from collections.abc import Callable
