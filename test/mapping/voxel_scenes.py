@@ -8,14 +8,20 @@ from numpy.typing import NDArray
 
 from vlm_nodes.geometry import Camera, RgbdFrame
 from vlm_nodes.geometry.rigid import look_at
+from vlm_nodes.mapping import DEFAULT_NEGATIVES
 
+GENERIC = (*DEFAULT_NEGATIVES, 'other')
 CAMERA = Camera(160, 120, 130.0, 130.0, 79.5, 59.5)
 SMALL = Camera(24, 18, 20.0, 20.0, 11.5, 8.5)
 
 
 @dataclass
 class OracleEncoder:
-    """Class vectors of its own: a text is its vector, an unknown text a vector of its own."""
+    """Unit vectors by text, arranged like CLIP's.
+
+    All share a direction; a generic word lies closer to it than a name does, so that it fits
+    everything a little, and a name fits its own thing best.
+    """
 
     dim: int = 64
     logit_scale: float = 100.0
@@ -26,8 +32,11 @@ class OracleEncoder:
     def vector(self, text: str) -> NDArray[np.float32]:
         if text not in self._known:
             numbers = [self.seed, *text.encode('utf-8', 'replace')]
-            vector = np.random.default_rng(numbers).normal(size=self.dim)
-            self._known[text] = (vector / np.linalg.norm(vector)).astype(np.float32)
+            own = np.random.default_rng(numbers).normal(size=self.dim)
+            own[0] = 0
+            own *= (0.3 if text in GENERIC else 0.7) / np.linalg.norm(own)
+            own[0] = np.sqrt(1 - own @ own)
+            self._known[text] = own.astype(np.float32)
         return self._known[text]
 
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:

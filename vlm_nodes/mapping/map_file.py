@@ -151,6 +151,10 @@ def _read_archive(path: Path, archive: zipfile.ZipFile) -> MapFile:
     for name in COLUMNS:
         parts = [getattr(chunk, name)[:n] for chunk, n in _used(chunks, rows)]
         _read_array(archive, name, parts or [getattr(Chunk.empty(feature_dim), name)[:0]], rows)
+    for chunk, n in _used(chunks, rows):
+        for name in ('features', 'feature_weight', 'offset', 'weight'):
+            if not np.isfinite(getattr(chunk, name)[:n]).all():
+                raise ValueError(f'array {name} holds numbers that are not finite')
     return MapFile(header, keys, chunks, _read_projection(archive, header))
 
 

@@ -800,6 +800,11 @@ class VoxelMap:
         self._origin = None if header['origin'] is None else np.array(header['origin'], np.int64)
         if content.keys.size and (content.keys.min() < 0 or self._origin is None):
             raise ValueError('voxel keys are out of range')
+        stored = self._projection.reduced_dim if self._projection else self._encoder_dim
+        if int(header['feature_dim']) not in (0, stored):
+            raise ValueError(
+                f'feature_dim {header["feature_dim"]} is not the {stored} of encoder_dim'
+            )
         rows = self._index.insert(content.keys)
         if not np.array_equal(rows, np.arange(content.keys.size)):
             raise ValueError('voxels occur twice')
