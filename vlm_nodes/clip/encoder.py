@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vlm_nodes.clip.dense import METHODS, dense_features, dense_method, patch_stride
-from vlm_nodes.clip.prompts import TEMPLATES, captions
+from vlm_nodes.clip.text import embed_captions, tokenize_captions
 from vlm_nodes.clip.weights import find_model, load_model, make_tokenizer, sha256
 
 PRECISIONS = {'fp32': None, 'fp16': torch.float16, 'bf16': torch.bfloat16}
@@ -108,7 +108,7 @@ class Encoder:
         self._image_lock = threading.Lock()
         self.identity = f'{source.name}/{sha256(source.weights)[:16]}/{method}'
         self.dim = int(source.config['embed_dim'])
-        self.logit_scale = float(self._model.logit_scale.exp())
+        self.logit_scale = float(self._model.logit_scale.detach().exp())
         self._warm_up()
 
     @classmethod
@@ -148,12 +148,12 @@ class Encoder:
             raise TypeError(f'texts must be a sequence of strings, got the string {texts[:20]!r}')
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
-        sentences = {text: captions(text) for text in texts}
+        distinct = list(dict.fromkeys(texts))
         with self._text_lock:
-            new = [text for text in sentences if text not in self._text_cache]
+            new = [text for text in distinct if text not in self._text_cache]
             if new:
-                self._cache(new, self._embed_sentences([sentences[text] for text in new]))
-            for text in sentences:
+                self._text_cache.update(zip(new, self._embed(new), strict=True))
+            for text in distinct:
                 self._text_cache.move_to_end(text)
             embeddings = np.stack([self._text_cache[text] for text in texts])
             while len(self._text_cache) > TEXT_CACHE_SIZE:
@@ -202,16 +202,11 @@ class Encoder:
             features = dense_features(self._visual, self._normalise(resized), self._method)
             return _unit(features[0])
 
-    def _embed_sentences(self, sentences: list[list[str]]) -> NDArray[np.float32]:
-        """(N names x T templates) sentences -> (N, D)."""
-        flat = [sentence for group in sentences for sentence in group]
+    def _embed(self, texts: list[str]) -> NDArray[np.float32]:
+        """N names -> (N, D)."""
         with torch.inference_mode(), self._autocast():
-            tokens = self._tokenize(flat).to(self._device)
-            features = functional.normalize(self._model.encode_text(tokens).float(), dim=-1)
-            return _unit(features.reshape(len(sentences), len(TEMPLATES), -1).mean(dim=1))
-
-    def _cache(self, texts: list[str], embeddings: NDArray[np.float32]) -> None:
-        self._text_cache.update(zip(texts, embeddings, strict=True))
+            tokens = tokenize_captions(self._tokenize, texts).to(self._device)
+            return _unit(embed_captions(self._model, tokens))
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self._autocast_type is None:

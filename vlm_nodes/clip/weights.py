@@ -38,7 +38,7 @@ class ModelSource:
     Attributes:
         name: short name, part of the encoder's identity.
         config: open_clip's model configuration (`embed_dim`, `vision_cfg`, `text_cfg`, ...).
-        weights: the file of the weights; it exists.
+        weights: the file of the weights.
         preprocess: `mean` and `std` (3 numbers each, of RGB in [0, 1]).
     """
 
@@ -89,8 +89,27 @@ def find_model(
     return ModelSource(name, config, weights, _mean_and_std({**preprocess, **tag}))
 
 
-def load_model(source: ModelSource) -> torch.nn.Module:
+def find_config(model: str) -> ModelSource:
+    """A model's configuration alone, to train it from scratch; its weights need not exist.
+
+    Args:
+        model: as for `find_model`.
+
+    Returns:
+        A source whose `weights` may be missing.
+
+    Raises:
+        WeightsError: no such model.
+    """
+    name, config, preprocess, weights = _find_config(model)
+    return ModelSource(name, config, weights or Path(), _mean_and_std(preprocess))
+
+
+def load_model(source: ModelSource) -> Any:
     """Build the model on the CPU and fill every one of its weights from the file.
+
+    Returns:
+        open_clip's CLIP or CustomTextCLIP, in evaluation mode, float32, without gradients.
 
     Raises:
         WeightsError: the file is damaged, holds code, or belongs to another architecture.
@@ -107,13 +126,11 @@ def load_model(source: ModelSource) -> torch.nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def build_model(config: dict[str, Any]) -> torch.nn.Module:
+def build_model(config: dict[str, Any]) -> Any:
     """The untrained architecture of an open_clip configuration, in float32 on the CPU."""
     arguments = dict(config)
     custom_text = arguments.pop('custom_text', False)
-    factory: Callable[..., torch.nn.Module] = (
-        open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
-    )
+    factory: Callable[..., Any] = open_clip.CustomTextCLIP if custom_text else open_clip.CLIP
     return factory(**arguments)
 
 
