@@ -282,6 +282,11 @@ def _judge(
         return Verdict.MISTAKE, text + (f'; also {color_text}' if color_text else '')
     if not _fits(given.fit, config):
         return _misfit(given.fit, config)
+    # A camera that only turns says nothing of units; one that hardly moves nothing of poses.
+    if any(h.correction.depth_scale == 1 for h in _alike(hypotheses, given, config)):
+        return Verdict.CANNOT_TELL, (
+            'fits as given, but the camera moves too little to exclude the usual mistakes in poses'
+        )
     if color_text:
         return Verdict.MISTAKE, f'depth fuses, but {color_text}'
     return Verdict.FUSES, (
@@ -330,17 +335,9 @@ def _notes(
     pairs: list[FramePair], hypotheses: list[Hypothesis], best: Hypothesis, config: CheckConfig
 ) -> tuple[str, ...]:
     notes = []
-    near = [
-        h.text
-        for h in hypotheses
-        if h is not best
-        and _fits(h.fit, config)
-        and abs(h.fit.agreement - best.fit.agreement) < config.better_by / 3
-    ]
-    if _fits(best.fit, config) and near:
-        notes.append(
-            f'the camera moves too little to tell apart: {best.text}; or {"; or ".join(near)}'
-        )
+    if near := _alike(hypotheses, best, config):
+        texts = '; or '.join(h.text for h in near)
+        notes.append(f'the camera moves too little to tell apart: {best.text}; or {texts}')
     up = _up_axis([pair.first for pair in pairs], best.correction)
     if up != 'z':
         notes.append(
@@ -348,6 +345,19 @@ def _notes(
             f'and heights give --up={up}'
         )
     return tuple(notes)
+
+
+def _alike(hypotheses: list[Hypothesis], best: Hypothesis, config: CheckConfig) -> list[Hypothesis]:
+    """What fits about as well as the best."""
+    if not _fits(best.fit, config):
+        return []
+    return [
+        h
+        for h in hypotheses
+        if h is not best
+        and _fits(h.fit, config)
+        and abs(h.fit.agreement - best.fit.agreement) < config.better_by / 3
+    ]
 
 
 def _up_axis(frames: list[RgbdFrame], correction: Correction) -> str:

@@ -21,6 +21,8 @@ Matrix = NDArray[np.float64]
 # A depth that differs by less than this share of itself agrees: depth cameras err by about 1 % and
 # poses add to it.
 AGREEMENT = 0.02
+# Share of the motion asked for that is rounding of poses.
+_STANDSTILL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -89,26 +91,27 @@ def choose_pairs(frames: Iterable[RgbdFrame], config: PairConfig) -> list[FrameP
     """
     pairs: list[FramePair] = []
     anchor: tuple[int, RgbdFrame] | None = None
-    farthest: tuple[float, int, RgbdFrame] = (0.0, 0, None)  # type: ignore[assignment]
+    farthest: tuple[float, FramePair] | None = None
     stride, formed = 1, 0
     for index, frame in enumerate(frames):
         if anchor is None:
             anchor = (index, frame)
             continue
         moved = _moved(anchor[1], frame, config)
-        if not pairs and moved > farthest[0]:
-            farthest = (moved, index, frame)
+        pair = FramePair(anchor[1], frame, anchor[0], index)
+        if not pairs and moved > (farthest[0] if farthest else _STANDSTILL):
+            farthest = (moved, pair)
         if moved < 1:
             continue
         if formed % stride == 0:
-            pairs.append(FramePair(anchor[1], frame, anchor[0], index))
+            pairs.append(pair)
         formed += 1
         anchor = (index, frame)
         if len(pairs) >= 2 * config.max_pairs:
             pairs, stride = pairs[::2], stride * 2
-    if not pairs and anchor is not None and farthest[0] > 0:
-        pairs = [FramePair(anchor[1], farthest[2], anchor[0], farthest[1])]
-    return pairs[:: -(-len(pairs) // config.max_pairs)] if pairs else []
+    if not pairs:
+        return [farthest[1]] if farthest else []
+    return pairs[:: -(-len(pairs) // config.max_pairs)]
 
 
 def _moved(first: RgbdFrame, second: RgbdFrame, config: PairConfig) -> float:
