@@ -44,7 +44,7 @@ setup(
             'index_map = vlm_nodes.mapping.index_map:main',
             'make_label_images = vlm_nodes.simulation.label_data:main',
             'mapping_node = vlm_nodes.mapping.node:main',
-            'play_recording = bag_tools.play_recording:main',
+            'playback_node = vlm_nodes.mapping.playback.node:main',
             'sim_node = vlm_nodes.simulation.node:main',
             'train_clip = vlm_nodes.clip.train:main',
         ],

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm_nodes.geometry import RgbdFrame
+from vlm_nodes.geometry import Camera, RgbdFrame
 from vlm_nodes.live.keyframes import KeyframeConfig, Keyframes
 from vlm_nodes.live.statistics import Statistics
 from vlm_nodes.mapping.config import VoxelMapConfig
@@ -61,6 +61,7 @@ class Mapper:
         self._swapping = threading.Lock()
         self.map = self._empty()
         self.newest_stamp_ns = 0
+        self._warm_up()
 
     def wants(self, camera: str, stamp_ns: int, map_from_camera: NDArray[np.float64]) -> bool:
         """Whether a frame of a camera is a keyframe."""
@@ -112,6 +113,24 @@ class Mapper:
             self.newest_stamp_ns = int(loaded.last_seen_ns.max()) if len(loaded) else 0
         self.restart()
         return loaded
+
+    def _warm_up(self) -> None:
+        """Compile and load all that the first frame and the first query would wait for."""
+        side = 8
+        camera = Camera(side, side, side, side, side / 2, side / 2)
+        depth_m = np.ones((side, side), dtype=np.float32)
+        rgb = np.zeros((side, side, 3), dtype=np.uint8)
+        scratch = self._empty()
+        for shift_m in (0.0, 0.05):  # registered, then not
+            moved = np.eye(4)
+            moved[0, 3] = shift_m
+            frame = RgbdFrame(1, rgb, depth_m, camera, camera, moved, np.eye(4))
+            features = None
+            if self._encoder is not None:
+                features = np.full((2, 2, self._encoder.dim), 1.0, dtype=np.float32)
+            scratch.integrate(frame, features)
+        if self._encoder is not None:
+            scratch.query('object', negatives=('thing',))
 
     def _empty(self) -> VoxelMap:
         return VoxelMap(self._config, frame_id=self._frame_id, encoder=self._encoder)

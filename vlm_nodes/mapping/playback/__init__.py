@@ -1,0 +1,1 @@
+"""A recorded RGB-D folder or bag, played as the topics of a live camera."""
