@@ -545,21 +545,22 @@ def _add_features(
         if (rows[voxel] >> 4) % workers != worker or head[voxel] < 0:
             continue
         row = rows[voxel] & (CHUNK_ROWS - 1)
-        target = features[row]
         entry = head[voxel]
         while entry >= 0:
             # At a grid of one row or column the far patches have weight 0; any index will do.
             cell = cells[entry]
             below = min(cell + patch_cols, last)
-            w0, w1, w2, w3 = cell_weights[entry]
-            p0, p1 = patches[cell], patches[min(cell + right, last)]
-            p2, p3 = patches[below], patches[min(below + right, last)]
-            for d in range(target.size):
-                target[d] += w0 * p0[d] + w1 * p1[d] + w2 * p2[d] + w3 * p3[d]
+            beside, across = min(cell + right, last), min(below + right, last)
+            w0, w1 = cell_weights[entry, 0], cell_weights[entry, 1]
+            w2, w3 = cell_weights[entry, 2], cell_weights[entry, 3]
+            for d in range(features.shape[1]):
+                upper = w0 * patches[cell, d] + w1 * patches[beside, d]
+                lower = w2 * patches[below, d] + w3 * patches[across, d]
+                features[row, d] += upper + lower
             entry = cell_next[entry]
         total = feature_weight[row] + sums[voxel, COLOR_WEIGHT]
         if 0.0 < max_weight < total:
-            for d in range(target.size):
-                target[d] *= max_weight / total
+            for d in range(features.shape[1]):
+                features[row, d] *= max_weight / total
             total = max_weight
         feature_weight[row] = total

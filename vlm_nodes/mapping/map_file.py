@@ -198,10 +198,12 @@ def _read_array(archive: zipfile.ZipFile, name: str, parts: list[NDArray[Any]], 
 
 
 def _read_exactly(stream: IO[bytes], part: NDArray[Any], name: str) -> None:
-    view = part.data.cast('B') if part.size else memoryview(bytearray())
+    content = np.empty(part.shape, dtype=part.dtype)  # columns of a chunk are not contiguous
+    view = content.data.cast('B') if content.size else memoryview(bytearray())
     done = 0
     while done < len(view):
         count = stream.readinto(view[done:])  # type: ignore[attr-defined]
         if not count:
             raise ValueError(f'array {name} ends early')
         done += count
+    part[...] = content

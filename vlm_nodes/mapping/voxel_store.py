@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,67 +13,102 @@ CHUNK_SHIFT = 14
 CHUNK_ROWS = 1 << CHUNK_SHIFT
 
 
+# All that a voxel holds beside its feature, side by side: adding a point to a voxel touches one or
+# two cache lines, not one per column.
+RECORD = np.dtype(
+    {
+        'names': [
+            'first_seen',
+            'last_seen',
+            'offset',
+            'color',
+            'weight',
+            'color_weight',
+            'feature_weight',
+            'count',
+            'misses',
+        ],
+        'formats': ['i8', 'i8', '3f4', '3f4', 'f4', 'f4', 'f4', 'i4', 'u1'],
+        'offsets': [0, 8, 16, 28, 40, 44, 48, 52, 56],
+        'itemsize': 60,
+    }
+)
+COLUMNS = ('features', *(RECORD.names or ()))
+
+
 @dataclass
 class Chunk:
-    """Arrays of CHUNK_ROWS voxels. Pages that no voxel has reached yet cost no memory.
+    """CHUNK_ROWS voxels. Pages that no voxel has reached yet cost no memory.
 
     Attributes:
         features: (C, D) float32, weighted sum of the unit features seen (or of their projections).
-        feature_weight: (C,) float32, the sum's weight.
-        offset: (C, 3) float32, mean point in the voxel, in voxels from its lowest corner.
-        weight: (C,) float32, weight of `offset`.
-        color: (C, 3) float32, mean RGB in [0, 255].
-        color_weight: (C,) float32, weight of `color`.
-        count: (C,) int32, depth pixels that fell in.
-        misses: (C,) uint8, frames in a row that saw through the voxel.
-        first_seen: (C,) int64, earliest stamp in ns.
-        last_seen: (C,) int64, latest stamp in ns.
+        records: (C,) RECORD, the other columns; each is a property, a view into this.
     """
 
     features: NDArray[np.float32]
-    feature_weight: NDArray[np.float32]
-    offset: NDArray[np.float32]
-    weight: NDArray[np.float32]
-    color: NDArray[np.float32]
-    color_weight: NDArray[np.float32]
-    count: NDArray[np.int32]
-    misses: NDArray[np.uint8]
-    first_seen: NDArray[np.int64]
-    last_seen: NDArray[np.int64]
+    records: NDArray[np.void]
 
     @classmethod
     def empty(cls, feature_dim: int) -> Chunk:
         """A chunk whose rows hold anything: rows are cleared when they are first used."""
+        features = np.empty((CHUNK_ROWS, feature_dim), dtype=np.float32)
+        return cls(features, np.empty(CHUNK_ROWS, dtype=RECORD))
 
-        def scalars(dtype: type[np.generic]) -> NDArray[np.generic]:
-            return np.empty(CHUNK_ROWS, dtype=dtype)
+    @property
+    def feature_weight(self) -> NDArray[np.float32]:
+        """(C,) float32, weight of the features' sum."""
+        return self.records['feature_weight']
 
-        return cls(
-            features=np.empty((CHUNK_ROWS, feature_dim), dtype=np.float32),
-            feature_weight=scalars(np.float32),  # type: ignore[arg-type]
-            offset=np.empty((CHUNK_ROWS, 3), dtype=np.float32),
-            weight=scalars(np.float32),  # type: ignore[arg-type]
-            color=np.empty((CHUNK_ROWS, 3), dtype=np.float32),
-            color_weight=scalars(np.float32),  # type: ignore[arg-type]
-            count=scalars(np.int32),  # type: ignore[arg-type]
-            misses=scalars(np.uint8),  # type: ignore[arg-type]
-            first_seen=scalars(np.int64),  # type: ignore[arg-type]
-            last_seen=scalars(np.int64),  # type: ignore[arg-type]
-        )
+    @property
+    def offset(self) -> NDArray[np.float32]:
+        """(C, 3) float32, mean point in the voxel, in voxels from its lowest corner."""
+        return self.records['offset']
+
+    @property
+    def weight(self) -> NDArray[np.float32]:
+        """(C,) float32, weight of `offset`."""
+        return self.records['weight']
+
+    @property
+    def color(self) -> NDArray[np.float32]:
+        """(C, 3) float32, mean RGB in [0, 255]."""
+        return self.records['color']
+
+    @property
+    def color_weight(self) -> NDArray[np.float32]:
+        """(C,) float32, weight of `color`."""
+        return self.records['color_weight']
+
+    @property
+    def count(self) -> NDArray[np.int32]:
+        """(C,) int32, depth pixels that fell in."""
+        return self.records['count']
+
+    @property
+    def misses(self) -> NDArray[np.uint8]:
+        """(C,) uint8, frames in a row that saw through the voxel."""
+        return self.records['misses']
+
+    @property
+    def first_seen(self) -> NDArray[np.int64]:
+        """(C,) int64, earliest stamp in ns."""
+        return self.records['first_seen']
+
+    @property
+    def last_seen(self) -> NDArray[np.int64]:
+        """(C,) int64, latest stamp in ns."""
+        return self.records['last_seen']
 
     def copy(self) -> Chunk:
         """An independent copy."""
-        return Chunk(**{name: getattr(self, name).copy() for name in COLUMNS})
+        return Chunk(self.features.copy(), self.records.copy())
 
     def clear(self, start: int, stop: int) -> None:
         """Make rows [start, stop) those of voxels never seen."""
-        for name in COLUMNS:
-            getattr(self, name)[start:stop] = 0
+        self.features[start:stop] = 0
+        self.records[start:stop] = np.zeros((), dtype=RECORD)
         self.first_seen[start:stop] = np.iinfo(np.int64).max
         self.last_seen[start:stop] = np.iinfo(np.int64).min
-
-
-COLUMNS = tuple(f.name for f in fields(Chunk))
 
 
 class VoxelStore:
@@ -130,8 +165,7 @@ class VoxelStore:
             target = self.writable(hole >> CHUNK_SHIFT)
             source = self.readable(mover >> CHUNK_SHIFT)
             i, j = hole & (CHUNK_ROWS - 1), mover & (CHUNK_ROWS - 1)
-            for name in COLUMNS:
-                getattr(target, name)[i] = getattr(source, name)[j]
+            target.features[i], target.records[i] = source.features[j], source.records[j]
         self.size = size
         kept = (size + CHUNK_ROWS - 1) >> CHUNK_SHIFT
         del self._chunks[kept:]
@@ -157,7 +191,7 @@ class VoxelStore:
             rows = self.rows_in(index)
             features = np.empty((CHUNK_ROWS, feature_dim), dtype=np.float32)
             features[:rows] = change(self._chunks[index], rows)
-            self._chunks[index] = replace(self._chunks[index], features=features)
+            self._chunks[index] = Chunk(features, self._chunks[index].records)
         self.feature_dim = feature_dim
 
     def hold(self) -> list[Chunk]:
@@ -174,5 +208,4 @@ class VoxelStore:
 
     def nbytes(self) -> int:
         """Bytes of the rows used."""
-        row = 12 + 4 + 12 + 4 + 4 + 4 + 1 + 16 + 4 * self.feature_dim
-        return self.size * row
+        return self.size * (RECORD.itemsize + 4 * self.feature_dim)
