@@ -9,6 +9,8 @@ STAMPS := $(VENV)/stamps
 # Traffic stays on this machine, torch on one thread: two busy threads on two busy cores are slower than one.
 export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export MUJOCO_GL ?= egl
+# Shared memory that holds whole images: see the file.
+export FASTRTPS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds.xml
 # What a sourced ROS puts there must not reach into the virtual environment.
 unexport PYTHONPATH AMENT_PREFIX_PATH
 

@@ -4,6 +4,10 @@ from pathlib import Path
 # Keep a test's ROS traffic on this machine and its torch on one thread: two busy threads on two
 # busy cores are many times slower than one.
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+os.environ.setdefault(
+    'FASTRTPS_DEFAULT_PROFILES_FILE',
+    str(Path(__file__).resolve().parents[1] / 'config' / 'fastdds.xml'),
+)
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('NUMBA_NUM_THREADS', '2')
 

@@ -47,6 +47,7 @@ from vlm_nodes.transforms import MissingTransformError, lookup_matrix
 
 PATIENCE_S = 5.0
 WARN_PERIOD_S = 5.0
+POLL_S = 0.003
 
 
 @dataclass(frozen=True)
@@ -309,13 +310,11 @@ class MappingNode(Node):
     def _take(self, pair: _Pair) -> None:
         camera = self._inputs[pair.camera]
         self._statistics.count('frames in')
-        if missing := camera.missing_infos():
-            self._drop('no camera_info', f'no usable camera_info on {", ".join(missing)}')
-        elif self._paused:
+        if not camera.missing_infos():
+            camera.watch.saw_pair(time.monotonic())
+        if self._paused:
             self._statistics.count('dropped paused')
-            camera.watch.saw_pair(time.monotonic())
         else:
-            camera.watch.saw_pair(time.monotonic())
             superseded = self._worker.offer(pair.camera, pair)
             self._statistics.count('dropped superseded', superseded)
 
@@ -341,7 +340,7 @@ class MappingNode(Node):
     def _frame(self, pair: _Pair) -> RgbdFrame | None:
         """The frame of a pair, or None if it is no keyframe."""
         registered = self._values['depth_registered']
-        infos = self._inputs[pair.camera].infos
+        infos = self._infos(self._inputs[pair.camera])
         depth_frame = (pair.rgb if registered else pair.depth).header.frame_id
         map_from_color = self._pose(pair.rgb.header.frame_id, pair.rgb.header.stamp)
         stamp_ns = messages.stamp_ns(pair.rgb.header.stamp)
@@ -356,6 +355,14 @@ class MappingNode(Node):
             map_from_color=map_from_color,
             map_from_depth=self._pose(depth_frame, pair.depth.header.stamp),
         )
+
+    def _infos(self, camera: _CameraInput) -> dict[str, Camera]:
+        """The camera infos, waited for like tf: the first may come later than the images."""
+        deadline = time.monotonic() + self._values['tf_timeout_s']
+        while missing := camera.missing_infos():
+            if time.monotonic() >= deadline or self._worker.stopping.wait(POLL_S):
+                raise messages.MessageError(f'no usable camera_info on {", ".join(missing)}')
+        return camera.infos
 
     def _pose(self, frame_id: str, stamp: Any) -> Any:
         return lookup_matrix(

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 
+from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.utilities import remove_ros_args
@@ -66,6 +67,8 @@ class PlaybackNode(Node):
             return
         if self._upcoming is None:
             self.get_logger().info(f'the end, after {self.played} frames')
+            for publisher in (self._rgb, self._depth):
+                publisher.wait_for_all_acked(Duration(seconds=2.0))
             self.context.try_shutdown()  # which ends the executor's spin
             return
         self._publish(self._upcoming)
