@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vlm_nodes.mapping.command_line import run
+from vlm_nodes.command_line import run
 from vlm_nodes.mapping.config import VoxelMapConfig
 from vlm_nodes.mapping.dataset_options import add_dataset_arguments, open_dataset
 from vlm_nodes.mapping.datasets import DatasetError, RgbdDataset

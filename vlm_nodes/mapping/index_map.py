@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm_nodes.mapping.command_line import run
+from vlm_nodes.command_line import run
 from vlm_nodes.mapping.instances import MapMatch
 from vlm_nodes.mapping.pictures import (
     TopDownView,

@@ -16,8 +16,8 @@ from sensor_msgs.msg import CameraInfo, Image
 from tf2_ros import TransformBroadcaster
 
 from vlm_nodes import messages
+from vlm_nodes.command_line import run as run_tool
 from vlm_nodes.geometry import Camera, RgbdFrame
-from vlm_nodes.mapping.command_line import run as run_tool
 from vlm_nodes.mapping.dataset_options import add_dataset_arguments, open_dataset
 from vlm_nodes.mapping.datasets import RgbdDataset
 from vlm_nodes.node import STEADY

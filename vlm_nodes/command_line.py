@@ -1,4 +1,4 @@
-"""What the mapping tools' command lines share: errors as one line, and lines on standard error."""
+"""What the tools' command lines share: errors as one line, and lines on standard error."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 
-from vlm_nodes.mapping.datasets import DatasetError
-
 USAGE_ERROR = 2
+
+# What a tool may end in besides ValueError and OSError, by the module that defines it.
+_ERRORS = (
+    ('bag_tools.reader', 'BagError'),
+    ('vlm_nodes.mapping.datasets', 'DatasetError'),
+    ('vlm_nodes.mapping.map_file', 'MapFileError'),
+    ('vlm_nodes.clip.weights', 'WeightsError'),
+)
 
 
 def _errors() -> Iterator[type[Exception]]:
-    """What a tool may end in. Of libraries that were not loaded, nothing was raised."""
-    yield from (DatasetError, ValueError, OSError)
-    for module, name in (
-        ('bag_tools.reader', 'BagError'),
-        ('vlm_nodes.mapping.map_file', 'MapFileError'),
-        ('vlm_nodes.clip.weights', 'WeightsError'),
-    ):
+    yield from (ValueError, OSError)
+    # Of modules that were not loaded, nothing was raised.
+    for module, name in _ERRORS:
         if module in sys.modules:
             yield getattr(sys.modules[module], name)
 
