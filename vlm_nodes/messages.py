@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from builtin_interfaces.msg import Time as TimeMessage
@@ -19,8 +20,10 @@ from visualization_msgs.msg import Marker, MarkerArray
 from vlm_interfaces.msg import MapMatch as MapMatchMessage
 
 from vlm_nodes.geometry import Camera, decode_compressed_depth, depth_to_metres
-from vlm_nodes.mapping.instances import MapMatch
 from vlm_nodes.transforms import point_message, vector_message
+
+if TYPE_CHECKING:  # the room itself would load numba into every node
+    from vlm_nodes.mapping.instances import MapMatch
 
 SECOND_NS = 1_000_000_000
 
@@ -193,6 +196,23 @@ def cloud_message(
     return point_cloud2.create_cloud(header, fields, cloud)
 
 
+def cloud_arrays(
+    message: PointCloud2,
+) -> tuple[NDArray[np.float32], dict[str, NDArray[np.generic]]]:
+    """The points of a PointCloud2 and its other fields, undoing `cloud_message`.
+
+    Returns:
+        (N, 3) metres, and each other field by name: (N,) values; `rgb` as (N, 3) uint8.
+    """
+    cloud = point_cloud2.read_points(message)
+    values = {name: cloud[name] for name in cloud.dtype.names if name not in 'xyz'}
+    if 'rgb' in values:
+        packed = np.ascontiguousarray(values['rgb']).view(np.uint32)
+        channels = [(packed >> shift & 0xFF).astype(np.uint8) for shift in (16, 8, 0)]
+        values['rgb'] = np.column_stack(channels)
+    return np.column_stack([cloud[axis] for axis in 'xyz']).astype(np.float32), values
+
+
 def match_message(match: MapMatch) -> MapMatchMessage:
     """A MapMatch, in the frame of the header it is sent under."""
     return MapMatchMessage(
@@ -203,6 +223,19 @@ def match_message(match: MapMatch) -> MapMatchMessage:
         voxels=int(match.voxels),
         first_seen=stamp_message(int(match.first_seen_ns)),
         last_seen=stamp_message(int(match.last_seen_ns)),
+    )
+
+
+def match_from_message(message: MapMatchMessage) -> MapMatch:
+    """The match that a message tells of."""
+    return MapMatch(
+        label=message.label,
+        score=message.score,
+        centroid=np.array([getattr(message.centroid, axis) for axis in 'xyz']),
+        size=np.array([getattr(message.size, axis) for axis in 'xyz']),
+        voxels=message.voxels,
+        first_seen_ns=stamp_ns(message.first_seen),
+        last_seen_ns=stamp_ns(message.last_seen),
     )
 
 
@@ -253,3 +286,9 @@ def diagnostics_message(
         values=[KeyValue(key=key, value=value) for key, value in values.items()],
     )
     return DiagnosticArray(header=Header(stamp=stamp), status=[status])
+
+
+def diagnostics_values(status: DiagnosticStatus) -> tuple[str, dict[str, str]]:
+    """The problem that a status tells of ('' without one) and its values by key."""
+    problem = '' if status.level == DiagnosticStatus.OK else status.message
+    return problem, {value.key: value.value for value in status.values}
