@@ -34,6 +34,7 @@ from vlm_nodes.mapping.map_file import MapFileError
 from vlm_nodes.mapping.mapper import DenseEncoder, Mapper
 from vlm_nodes.mapping.parameters import PARAMETERS
 from vlm_nodes.mapping.query import DEFAULT_NEGATIVES
+from vlm_nodes.mapping.voxel_map import VoxelMap
 from vlm_nodes.node import (
     LATCHED,
     STEADY,
@@ -45,7 +46,6 @@ from vlm_nodes.node import (
 from vlm_nodes.node import main as run_node
 from vlm_nodes.transforms import MissingTransformError, lookup_matrix
 
-PATIENCE_S = 5.0
 WARN_PERIOD_S = 5.0
 POLL_S = 0.003
 
@@ -134,14 +134,16 @@ class _CameraInput:
         self._on_pair(_Pair(self.name, rgb, depth, time.monotonic()))
 
     def _info(self, key: str, message: CameraInfo) -> None:
-        self.watch.saw(key, messages.stamp_ns(message.header.stamp))
+        self.watch.saw(key, messages.stamp_ns(message.header.stamp), time.monotonic())
         try:
             camera = messages.camera_from_info(message)
         except messages.MessageError as error:
+            self.watch.is_unusable(key, str(error))
             self._node.get_logger().warning(
                 f'{self.topics[key]}: {error}', throttle_duration_sec=WARN_PERIOD_S
             )
             return
+        self.watch.is_unusable(key, '')
         # An equal camera is not replaced: the old one has its rays computed.
         if self.infos.get(key) != camera:
             self.infos[key] = camera
@@ -159,16 +161,36 @@ class _CameraInput:
 
 
 class MappingNode(Node):
-    """Fuses posed RGB-D into a voxel map with CLIP features, and answers queries on it."""
+    """Fuses posed RGB-D into a voxel map with CLIP features, and answers queries on it.
 
-    def __init__(self) -> None:
-        super().__init__('mapping_node')
+    Attributes:
+        patience_s: How long nothing may come out before the node says why.
+        watch_period_s: How often it looks, and publishes diagnostics.
+    """
+
+    patience_s = 5.0
+    watch_period_s = 1.0
+
+    def __init__(self, *, encoder: DenseEncoder | None = None, **options: Any) -> None:
+        """Declare, load, listen.
+
+        Args:
+            encoder: To be used in place of what the parameter `model` names.
+            options: For rclpy's Node, such as its context and parameter overrides.
+
+        Raises:
+            StartError: A parameter is wrong, or what it names cannot be loaded.
+        """
+        super().__init__('mapping_node', **options)
         self._values = values = declare_parameters(self, PARAMETERS)
         self._statistics = Statistics()
         self._stamps = StampWatch()
         self._problem: str | None = None
+        self._dropped: tuple[float, str] | None = None
         self._paused = False
-        self._published_version = ''
+        self._published_version: tuple[int, ...] = ()
+        self._saved_version: tuple[int, ...] = (0, 0)
+        self._encoder = encoder or self._load_encoder()
         self._mapper = self._make_mapper()
         self._buffer = Buffer(cache_time=Duration(seconds=values['tf_cache_s']))
         self._listener = TransformListener(self._buffer, self)
@@ -218,7 +240,7 @@ class MappingNode(Node):
         return Mapper(
             config,
             frame_id=values['map_frame'],
-            encoder=self._load_encoder(),
+            encoder=self._encoder,
             keyframes=keyframes,
             statistics=self._statistics,
         )
@@ -248,7 +270,7 @@ class MappingNode(Node):
             raise StartError(str(error)) from error
 
     def _encoder_name(self) -> str:
-        return 'none' if self._values['model'] == 'none' else self._mapper.map.encoder.identity
+        return self._encoder.identity if self._encoder else 'none'
 
     def _make_publishers(self) -> None:
         self._cloud = self.create_publisher(PointCloud2, '~/cloud', LATCHED)
@@ -285,7 +307,7 @@ class MappingNode(Node):
             group = MutuallyExclusiveCallbackGroup()
             self.create_timer(period_s, self._guarded(callback), callback_group=group, clock=STEADY)
 
-        every(1.0, self._watch)
+        every(self.watch_period_s, self._watch)
         every(values['publish_period_s'], self._publish_map)
         if values['autosave_period_s'] > 0:
             if not values['map_file']:
@@ -303,7 +325,7 @@ class MappingNode(Node):
 
     def _saw(self, camera: _CameraInput, key: str, message: Any) -> None:
         stamp_ns = messages.stamp_ns(message.header.stamp)
-        camera.watch.saw(key, stamp_ns)
+        camera.watch.saw(key, stamp_ns, time.monotonic())
         if self._stamps.jumped_back(camera.topics[key], stamp_ns):
             self._restart(f'stamps of {camera.topics[key]} jumped back')
 
@@ -333,7 +355,14 @@ class MappingNode(Node):
             return
         self._statistics.time('waiting', (started_s - pair.arrived_s) * 1e3)
         self._statistics.time('preparing', (time.monotonic() - started_s) * 1e3)
-        self._mapper.fuse(frame)
+        report = self._mapper.fuse(pair.camera, frame)
+        if report is None:
+            self._statistics.count('dropped reset')
+            return
+        if report.points == 0:
+            self._drop('no depth', self._no_depth(frame))
+            return
+        self._dropped = None
         self._statistics.count('frames fused')
         self._statistics.time('arrival to fused', (time.monotonic() - pair.arrived_s) * 1e3)
 
@@ -364,6 +393,14 @@ class MappingNode(Node):
                 raise messages.MessageError(f'no usable camera_info on {", ".join(missing)}')
         return camera.infos
 
+    def _no_depth(self, frame: RgbdFrame) -> str:
+        low_m, high_m = self._values['min_depth_m'], self._values['max_depth_m']
+        readings = int(np.isfinite(frame.depth_m).sum())
+        return (
+            f'none of {readings} depth readings lies between min_depth_m = {low_m} and '
+            f'max_depth_m = {high_m}'
+        )
+
     def _pose(self, frame_id: str, stamp: Any) -> Any:
         return lookup_matrix(
             self._buffer,
@@ -376,6 +413,7 @@ class MappingNode(Node):
 
     def _drop(self, why: str, details: str) -> None:
         self._statistics.count(f'dropped {why}')
+        self._dropped = (time.monotonic(), details)
         self.get_logger().warning(f'frame dropped: {details}', throttle_duration_sec=WARN_PERIOD_S)
 
     def _on_error(self, error: Exception) -> None:
@@ -396,7 +434,7 @@ class MappingNode(Node):
 
     def _query(self, request: Any, response: Any) -> str:
         started_s = time.monotonic()
-        found = self._mapper.map.query(
+        found = self._asked_map().query(
             request.text,
             negatives=tuple(request.negatives) or DEFAULT_NEGATIVES,
             max_matches=request.max_matches or self._values['max_matches'],
@@ -407,7 +445,7 @@ class MappingNode(Node):
         self._statistics.time('query', (time.monotonic() - started_s) * 1e3)
         self._matches.publish(messages.match_markers(found, response.header))
         if self._query_cloud.get_subscription_count():
-            points, scores = self._mapper.map.score_cloud(
+            points, scores = self._asked_map().score_cloud(
                 request.text, tuple(request.negatives) or DEFAULT_NEGATIVES
             )
             self._query_cloud.publish(
@@ -416,7 +454,7 @@ class MappingNode(Node):
         return f'{len(found)} match(es) for {request.text!r}'
 
     def _label(self, request: Any, response: Any) -> str:
-        points, labels = self._mapper.map.label_cloud(
+        points, labels = self._asked_map().label_cloud(
             list(request.labels), percentile=request.percentile or None
         )
         response.counts = np.bincount(labels, minlength=len(request.labels) + 1).tolist()
@@ -444,6 +482,13 @@ class MappingNode(Node):
     def _pause(self, request: Any, response: Any) -> str:
         self._paused = bool(request.data)
         return 'mapping pauses' if self._paused else 'mapping goes on'
+
+    def _asked_map(self) -> VoxelMap:
+        if self._encoder is None:
+            raise ValueError(
+                'this node has no encoder and cannot read: set the parameter model to one'
+            )
+        return self._mapper.map
 
     def _path(self, asked: str) -> Path:
         path = asked or self._values['map_file']
@@ -476,7 +521,7 @@ class MappingNode(Node):
         """Send what is subscribed, if it changed or somebody new listens."""
         publishers = (self._cloud, self._occupancy)
         listeners = [publisher.get_subscription_count() for publisher in publishers]
-        version = f'{listeners} {self._statistics.get("frames fused")} {id(self._mapper.map)}'
+        version = (*self._version(), *listeners)
         if version == self._published_version:
             return
         self._published_version = version
@@ -484,7 +529,7 @@ class MappingNode(Node):
         if listeners[0]:
             points, colors = grid.color_cloud()
             self._cloud.publish(messages.cloud_message(points, header, colors=colors))
-        if listeners[1] and len(grid):
+        if listeners[1]:
             band_m = (self._values['occupancy_min_z_m'], self._values['occupancy_max_z_m'])
             plan = grid.occupancy_grid(
                 band_m,
@@ -492,12 +537,17 @@ class MappingNode(Node):
                 free=self._values['free_names'],
             )
             self._occupancy.publish(
-                messages.occupancy_message(plan.cells, plan.origin, plan.resolution_m, header)
+                messages.occupancy_message(plan.data, plan.origin_m, plan.resolution_m, header)
             )
 
+    def _version(self) -> tuple[int, int]:
+        return self._mapper.generation, self._statistics.get('frames fused')
+
     def _autosave(self) -> None:
-        if self._statistics.get('frames fused'):
+        version = self._version()
+        if version != self._saved_version and len(self._mapper.map):
             self._mapper.map.save(self._path(''))
+            self._saved_version = version
 
     def _watch(self) -> None:
         complaints = [
@@ -506,10 +556,12 @@ class MappingNode(Node):
             if not self._paused
             and (
                 complaint := camera.watch.complaint(
-                    time.monotonic(), PATIENCE_S, self.count_publishers
+                    time.monotonic(), self.patience_s, self.count_publishers
                 )
             )
         ]
+        if self._dropped and time.monotonic() - self._dropped[0] < self.patience_s:
+            complaints.append(f'frames are dropped: {self._dropped[1]}')
         if complaints and self._clock_stands_still():
             complaints.append('use_sim_time is set, but nobody publishes /clock')
         self._problem = '; '.join(complaints) or None
@@ -520,6 +572,7 @@ class MappingNode(Node):
             'voxels': str(len(grid)),
             'map megabytes': f'{grid.nbytes() / 1e6:.1f}',
             'process megabytes': f'{resident_megabytes():.1f}',
+            'newest stamp ns': str(self._mapper.newest_stamp_ns),
             'encoder': self._encoder_name(),
         }
         stamp = self.get_clock().now().to_msg()
