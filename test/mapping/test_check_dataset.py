@@ -196,7 +196,7 @@ def test_too_little_motion_is_noted(room: RoomRecording) -> None:
     )
     report = check([first, second])
     assert report.verdict is Verdict.CANNOT_TELL
-    assert any('moves too little to tell apart' in note for note in report.notes)
+    assert any('motion does not tell apart' in note for note in report.notes)
 
 
 def test_the_axis_that_points_up_is_noted(room: RoomRecording) -> None:

@@ -134,9 +134,10 @@ def _print_report(description: str, report: Report, picture: Path | None) -> Non
         for hypothesis in report.hypotheses:
             print(_depth_line(hypothesis))
     if report.color:
-        print(f'\n{"correlation":>13} {"shift":>9}  colour')
+        print(f'\n{"correlation":>13} {"gain":>6} {"shift":>9}  colour')
         for color in report.color:
-            print(f'{color.fit.correlation:13.3f} {color.fit.shift_px:6.1f} px  {color.text}')
+            fit = color.fit
+            print(f'{fit.correlation:13.3f} {fit.gain:6.3f} {fit.shift_px:6.1f} px  {color.text}')
     for note in report.notes:
         print(f'\nnote: {note}')
     if picture:
@@ -181,6 +182,7 @@ def _color_json(color: ColorHypothesis) -> dict[str, Any]:
     return {
         'if': color.text,
         'correlation': _number(color.fit.correlation),
+        'gain': _number(color.fit.gain),
         'shift_px': _number(color.fit.shift_px),
         'intrinsics': [camera.fx, camera.fy, camera.cx, camera.cy],
     }

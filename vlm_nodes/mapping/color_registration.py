@@ -1,8 +1,10 @@
 """Does colour lie where depth says? Colour of one place held against itself in two frames.
 
 Where colour is taken from the wrong pixels, two frames that see one place from different sides take
-it from different things. So the correlation of image detail between frames is highest where the
-colour camera is right, and a colour camera can be fitted by making it so.
+it from different things. So image detail correlates best between frames where the colour camera is
+right, and a colour camera can be fitted by making it so. What counts is the correlation beyond that
+of two pixels of one and the same image as far apart as the place moved: else a camera of no focal
+length, which takes all colour from one pixel, would be the best.
 """
 
 from __future__ import annotations
@@ -54,10 +56,13 @@ class ColorFit:
     Attributes:
         correlation: Of image detail at places that both frames see; 1 is perfect. NaN where there
             is too little to see.
+        gain: The same less what pixels correlate in one image at the same distances. 0 where
+            following the place helps nothing, as with a camera that does not move.
         shift_px: How far, in median, colour moves in the image against the camera as given.
     """
 
     correlation: float
+    gain: float
     shift_px: float
 
 
@@ -88,19 +93,20 @@ class ColorCheck:
 
     def fit(self, camera: ColorCamera) -> ColorFit:
         """How well colour fits if this is the colour camera."""
-        correlations, shifts = [], []
+        rows = []
         for places in self._places:
             pixels = [self._pixels(camera, places, i) for i in range(2)]
-            seen = [_sample(places.details[i], pixels[i]) for i in range(2)]
-            both = np.isfinite(seen[0]) & np.isfinite(seen[1])
-            if both.sum() < _MIN_POINTS:
+            correlations = _correlations(places.details, pixels)
+            if correlations is None:
                 continue
-            correlations.append(_correlation(seen[0][both], seen[1][both]))
+            followed, stayed = correlations
             before = self._pixels(self.given, places, 0)
-            shifts.append(np.nanmedian(np.linalg.norm(pixels[0] - before, axis=1)))
-        if not correlations:
-            return ColorFit(float('nan'), float('nan'))
-        return ColorFit(float(np.mean(correlations)), float(np.median(shifts)))
+            shift = np.nanmedian(np.linalg.norm(pixels[0] - before, axis=1))
+            rows.append((followed, followed - stayed, shift))
+        if not rows:
+            return ColorFit(float('nan'), float('nan'), float('nan'))
+        followed, gain = np.mean([row[:2] for row in rows], axis=0)
+        return ColorFit(float(followed), float(gain), float(np.median([row[2] for row in rows])))
 
     def registered(self) -> ColorCamera:
         """Colour as if registered to depth: the depth camera, resized to the colour image."""
@@ -129,8 +135,8 @@ class ColorCheck:
     def _score(self, change: NDArray[np.float64]) -> float:
         if not 0.5 < change[0] < 2:
             return -1.0
-        correlation = self.fit(ColorCamera(_altered(self.given.camera, change))).correlation
-        return correlation if np.isfinite(correlation) else -1.0
+        gain = self.fit(ColorCamera(_altered(self.given.camera, change))).gain
+        return gain if np.isfinite(gain) else -1.0
 
     def _pixels(self, camera: ColorCamera, places: _Places, index: int) -> NDArray[np.float64]:
         points = places.depth_points if camera.shares_depth_pose else places.points
@@ -202,6 +208,24 @@ def _sample(image: NDArray[np.float32], pixels: NDArray[np.float64]) -> NDArray[
         borderValue=float('nan'),
     )
     return np.asarray(sampled, dtype=np.float32)[:, 0]
+
+
+def _correlations(
+    details: Sequence[NDArray[np.float32]], pixels: Sequence[NDArray[np.float64]]
+) -> tuple[float, float] | None:
+    """How detail correlates from image to image at the two pixels of each place, and within one.
+
+    Returns:
+        None where too few places lie in both images.
+    """
+    samples = [[_sample(detail, at) for at in pixels] for detail in details]
+    known = np.isfinite(samples).all(axis=(0, 1))
+    if known.sum() < _MIN_POINTS:
+        return None
+    (a_here, a_there), (b_here, b_there) = ([s[known] for s in row] for row in samples)
+    stayed = (_correlation(a_here, a_there) + _correlation(b_here, b_there)) / 2
+    # Where a pattern repeats the second may be below 0, which is no merit of the camera.
+    return _correlation(a_here, b_there), max(0.0, stayed)
 
 
 def _correlation(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:

@@ -51,6 +51,25 @@ def build_map(
         DatasetError: No frame could be read, or no depth of any frame lay in the map's range.
     """
     voxel_map = VoxelMap(config, frame_id=dataset.frame_id, encoder=encoder)
+    fuse(dataset, encoder, voxel_map, progress=progress)
+    return voxel_map
+
+
+def fuse(
+    dataset: RgbdDataset,
+    encoder: DenseEncoder | None,
+    voxel_map: VoxelMap,
+    *,
+    progress: bool = False,
+) -> int:
+    """Fuse a whole recording into a map that is there, with the map's own encoder.
+
+    Returns:
+        Frames fused.
+
+    Raises:
+        DatasetError: No frame could be read, or the map is still empty after all of them.
+    """
     frames = 0
     for frame in tqdm(dataset, unit='frame', desc='fusing', disable=None if progress else True):
         features = None if encoder is None else encoder.encode_dense(frame.rgb)
@@ -64,7 +83,7 @@ def build_map(
             f'{dataset.description}: no depth of {frames} frames lies between '
             f'{limits.min_depth_m:g} and {limits.max_depth_m:g} m: run check_dataset on it'
         )
-    return voxel_map
+    return frames
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -170,13 +189,22 @@ def _run(options: argparse.Namespace) -> int:
     dataset = open_dataset(options)
     encoder = encoder_from(options)
     start = time.perf_counter()
-    voxel_map = build_map(dataset, encoder, config, progress=True)
+    voxel_map = VoxelMap(config, frame_id=dataset.frame_id, encoder=encoder)
+    frames = fuse(dataset, encoder, voxel_map, progress=True)
     seconds = time.perf_counter() - start
     options.out.parent.mkdir(parents=True, exist_ok=True)
     voxel_map.save(options.out)
     picture = options.picture or options.out.with_suffix('.png')
     write_picture(picture, map_picture(voxel_map, options.dataset.resolve().name, options.below_m))
-    figures = _figures(dataset, voxel_map, seconds, options.out, picture)
+    figures = {
+        'dataset': dataset.description,
+        'frames': frames,
+        'frames_claimed': len(dataset),
+        'seconds': round(seconds, 3),
+        **_map_figures(voxel_map),
+        'map': str(options.out),
+        'picture': str(picture),
+    }
     print(json.dumps(figures, indent=2) if options.json else _text(figures))
     return 0
 
@@ -197,29 +225,24 @@ def map_picture(voxel_map: VoxelMap, title: str, below_m: float | None = None) -
     return framed(top_down_color(points, colors, view), view, f'{title}: from above')
 
 
-def _figures(
-    dataset: RgbdDataset, voxel_map: VoxelMap, seconds: float, out: Path, picture: Path
-) -> dict[str, Any]:
+def _map_figures(voxel_map: VoxelMap) -> dict[str, Any]:
     low, high = voxel_map.bounds
     return {
-        'dataset': dataset.description,
-        'frames': len(dataset),
-        'seconds': round(seconds, 3),
         'voxels': len(voxel_map),
         'voxel_size_m': voxel_map.config.voxel_size_m,
         'extent_m': [round(float(length), 3) for length in high - low],
         'frame_id': voxel_map.frame_id,
-        'map': str(out),
-        'picture': str(picture),
     }
 
 
 def _text(figures: dict[str, Any]) -> str:
     x, y, z = figures['extent_m']
+    fused, claimed = figures['frames'], figures['frames_claimed']
+    frames = f'{fused}' if fused == claimed else f'{fused} of {claimed}'
     return (
         f'{figures["dataset"]}\n'
         f'{figures["voxels"]} voxels of {figures["voxel_size_m"]:g} m over {x:.1f} x {y:.1f} x '
-        f'{z:.1f} m in frame {figures["frame_id"]}, {figures["frames"]} frames in '
+        f'{z:.1f} m in frame {figures["frame_id"]}, {frames} frames in '
         f'{figures["seconds"]:.1f} s\n'
         f'map: {figures["map"]}\npicture: {figures["picture"]}'
     )

@@ -114,6 +114,14 @@ class Correction:
         """`map_from_optical` (4, 4) from a stored pose."""
         return (invert(stored) if self.poses_inverted else stored) @ CAMERA_AXES[self.camera_axes]
 
+    def __str__(self) -> str:
+        parts = ['poses inverted'] if self.poses_inverted else []
+        if self.camera_axes != 'optical':
+            parts.append(f'camera axes {self.camera_axes}')
+        if self.depth_scale != 1:
+            parts.append(f'depth times {self.depth_scale:g}')
+        return ', '.join(parts) or 'nothing'
+
     def depth(self, depth_m: NDArray[np.float32]) -> NDArray[np.float32]:
         """Depth in metres from depth as it was read."""
         return depth_m if self.depth_scale == 1.0 else depth_m * np.float32(self.depth_scale)
@@ -412,7 +420,7 @@ class CorrectedDataset:
     @property
     def description(self) -> str:
         """What it is, in one line."""
-        return f'{self.dataset.description}, put right by {self.correction}'
+        return f'{self.dataset.description}, changed: {self.correction}'
 
     @property
     def frame_id(self) -> str:

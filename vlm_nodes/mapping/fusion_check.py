@@ -27,7 +27,8 @@ AS_GIVEN = Correction()
 _AXES_TEXTS = {
     'opengl': 'camera axes are OpenGL (y up, z backward), not optical',
     'body': 'camera axes are body axes (x forward, y left, z up), not optical',
-    'turned': 'optical poses were turned from body to optical axes once too often',
+    'turned': 'optical poses were turned from body to optical axes once too often '
+    '(or base_from_camera is transposed)',
 }
 _SCALE_TEXTS = {
     0.001: 'depth is in millimetres, taken for metres',
@@ -49,7 +50,8 @@ class CheckConfig:
         min_agreement: and at least this share of the readings that meet agree to 2 %,
         min_overlap: and at least this share of the readings meet.
         better_by: A mistake is named if this much more of all readings agree without it.
-        color_better_by: Colour is unregistered if another camera raises the correlation this much,
+        color_better_by: Colour is unregistered if another camera raises `ColorFit.gain` this much,
+        color_rest: and leaves at most this share of what the camera as given leaves uncorrelated,
         color_shift_px: and moves colour by at least this much, in a picture 640 pixels wide.
     """
 
@@ -59,11 +61,12 @@ class CheckConfig:
     min_overlap: float = 0.1
     better_by: float = 0.15
     color_better_by: float = 0.08
+    color_rest: float = 0.7
     color_shift_px: float = 5.0
 
     def __post_init__(self) -> None:
         """Check every value and name the bad one."""
-        for name in ('max_error_share', 'min_agreement', 'min_overlap', 'better_by'):
+        for name in ('max_error_share', 'min_agreement', 'min_overlap', 'better_by', 'color_rest'):
             if not 0 < getattr(self, name) <= 1:
                 raise ValueError(f'{name} = {getattr(self, name)} must be above 0, and 1 at most')
         for name in ('color_better_by', 'color_shift_px'):
@@ -278,14 +281,18 @@ def _judge(
     given = hypotheses[0]
     color_text = _color_mistake(color, config)
     if best is not given:
-        text = f'does not fuse as given, but fits if {best.text}: {options_for(best.correction)}'
+        causes = [best, *_alike(hypotheses, best, config)]
+        text = 'does not fuse as given, but fits if ' + ', or if '.join(
+            f'{h.text}: {options_for(h.correction)}' for h in causes
+        )
         return Verdict.MISTAKE, text + (f'; also {color_text}' if color_text else '')
     if not _fits(given.fit, config):
         return _misfit(given.fit, config)
     # A camera that only turns says nothing of units; one that hardly moves nothing of poses.
     if any(h.correction.depth_scale == 1 for h in _alike(hypotheses, given, config)):
         return Verdict.CANNOT_TELL, (
-            'fits as given, but the camera moves too little to exclude the usual mistakes in poses'
+            'fits as given, but so it would with a usual mistake in the poses (see the note): '
+            'record some more, moving and turning the camera about two axes'
         )
     if color_text:
         return Verdict.MISTAKE, f'depth fuses, but {color_text}'
@@ -318,10 +325,13 @@ def _color_mistake(color: tuple[ColorHypothesis, ...], config: CheckConfig) -> s
     if not color:
         return ''
     given = color[0]
-    best = max(color[1:], key=lambda h: np.nan_to_num(h.fit.correlation, nan=-1.0))
+    best = max(color[1:], key=lambda h: np.nan_to_num(h.fit.gain, nan=-1.0))
     shift_px = best.fit.shift_px * 640 / given.camera.width
-    gain = best.fit.correlation - given.fit.correlation
-    if not (gain >= config.color_better_by and shift_px >= config.color_shift_px):
+    better_by = best.fit.gain - given.fit.gain
+    rest = (1 - best.fit.correlation) / max(1 - given.fit.correlation, 1e-9)
+    if better_by < config.color_better_by or rest > config.color_rest:
+        return ''
+    if shift_px < config.color_shift_px:
         return ''
     camera = best.camera
     return (
@@ -337,7 +347,7 @@ def _notes(
     notes = []
     if near := _alike(hypotheses, best, config):
         texts = '; or '.join(h.text for h in near)
-        notes.append(f'the camera moves too little to tell apart: {best.text}; or {texts}')
+        notes.append(f"the camera's motion does not tell apart: {best.text}; or {texts}")
     up = _up_axis([pair.first for pair in pairs], best.correction)
     if up != 'z':
         notes.append(
