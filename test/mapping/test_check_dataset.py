@@ -10,6 +10,7 @@ from ray_cast_rooms import (
     DEPTH_CAMERA,
     WIDER_CAMERA,
     RoomRecording,
+    cast,
     changed,
     record_room,
     write_seven_scenes,
@@ -19,7 +20,7 @@ from ray_cast_rooms import (
 from vlm_nodes.geometry import RgbdFrame
 from vlm_nodes.geometry.rigid import BODY_FROM_OPTICAL, invert, matrix_from_quaternion
 from vlm_nodes.mapping import fusion_check
-from vlm_nodes.mapping.check_dataset import main, warped_depth
+from vlm_nodes.mapping.check_dataset import main, warped_color, warped_depth
 from vlm_nodes.mapping.datasets import Correction, FolderConfig, open_folder
 from vlm_nodes.mapping.fusion_check import CheckConfig, Report, Verdict, options_for
 from vlm_nodes.mapping.reprojection import PairConfig, choose_pairs
@@ -219,6 +220,31 @@ def test_warped_depth_is_what_the_second_camera_sees(room: RoomRecording) -> Non
     assert both.mean() > 0.4
     difference = np.abs(warped - pair.second.depth_m)[both]
     assert np.median(difference) < 0.01
+
+
+def test_warped_color_is_what_the_second_camera_sees() -> None:
+    wide = record_room(24, WIDER_CAMERA)
+    (pair, *_) = choose_pairs(wide, PairConfig())
+    seen, _ = cast(DEPTH_CAMERA, pair.second.map_from_depth)
+    warped = warped_color(pair, Correction()).astype(int)
+    known = warped.any(axis=-1)
+    assert known.mean() > 0.4
+    assert np.median(np.abs(warped - seen)[known]) < 5
+
+
+def test_the_transposed_mount_of_vlmaps_readme_is_named(
+    tmp_path: Path, room: RoomRecording
+) -> None:
+    mount = BODY_FROM_OPTICAL[:3, :3]
+    root = write_vlmaps(
+        tmp_path / 'room', with_poses(room, lambda p: p @ invert(BODY_FROM_OPTICAL))
+    )
+    right = open_folder(root, FolderConfig(base_from_camera=tuple(mount.ravel())))
+    assert check(right).verdict is Verdict.FUSES
+    wrong = open_folder(root, FolderConfig(base_from_camera=tuple(mount.T.ravel())))
+    report = check(wrong)
+    assert report.verdict is Verdict.MISTAKE
+    assert 'base_from_camera is transposed' in report.text
 
 
 def test_bad_config_is_named() -> None:

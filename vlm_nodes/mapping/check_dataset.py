@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vlm_nodes.command_line import run
-from vlm_nodes.geometry.rigid import transform_points
+from vlm_nodes.geometry.frame import RgbdFrame
+from vlm_nodes.geometry.rigid import invert, transform_points
 from vlm_nodes.mapping.dataset_options import add_dataset_arguments, open_dataset
 from vlm_nodes.mapping.datasets import Correction
 from vlm_nodes.mapping.fusion_check import (
@@ -27,7 +28,7 @@ from vlm_nodes.mapping.fusion_check import (
     check,
 )
 from vlm_nodes.mapping.pictures import Image, depth_picture, error_picture, panels, write_picture
-from vlm_nodes.mapping.reprojection import FramePair, pixel_index, relative_pose
+from vlm_nodes.mapping.reprojection import FramePair, pixel_index, relative_pose, sampled_points
 
 _ERROR_TOP_M = 0.2
 
@@ -90,8 +91,8 @@ def report_picture(report: Report) -> Image:
         (f'A: frame {pair.first_index}', pair.first.rgb),
         (f'B: frame {pair.second_index}', pair.second.rgb),
     ]
-    blank = np.full_like(pair.second.rgb, 24)
-    return panels([*colors, ('', blank), *rows], columns=3)
+    carried = warped_color(pair, report.correction)
+    return panels([*colors, ('colour of A carried into B by depth', carried), *rows], columns=3)
 
 
 def _row(pair: FramePair, correction: Correction, name: str) -> list[tuple[str, Image]]:
@@ -114,16 +115,40 @@ def warped_depth(pair: FramePair, correction: Correction) -> NDArray[np.float32]
     Returns:
         (h, w) float32 metres, the nearest reading of each pixel; NaN where none falls.
     """
-    depth = correction.depth(pair.first.depth_m)
-    known = np.isfinite(depth)
-    z = depth[known].astype(np.float64)
-    points = np.column_stack([pair.first.depth_camera.rays()[known] * z[:, None], z])
+    points = _points(pair.first, correction)
     moved = transform_points(relative_pose(pair, correction), points)
     camera = pair.second.depth_camera
     inside, rows, columns = pixel_index(camera.project(moved), camera.width, camera.height)
     warped = np.full((camera.height, camera.width), np.inf, dtype=np.float32)
     np.minimum.at(warped, (rows, columns), moved[inside, 2].astype(np.float32))
     return np.where(np.isfinite(warped), warped, np.float32(np.nan))
+
+
+def warped_color(pair: FramePair, correction: Correction) -> Image:
+    """The first frame's colours as the second's depth camera would see them.
+
+    Returns:
+        (h, w, 3) uint8 RGB; black where no reading falls.
+    """
+    first, camera = pair.first, pair.second.depth_camera
+    points = _points(first, correction)
+    color_from_depth = invert(correction.pose(first.map_from_color)) @ correction.pose(
+        first.map_from_depth
+    )
+    source = first.color_camera.project(transform_points(color_from_depth, points))
+    colored, rows, columns = pixel_index(source, first.rgb.shape[1], first.rgb.shape[0])
+    moved = transform_points(relative_pose(pair, correction), points[colored])
+    far_first = np.argsort(-moved[:, 2])  # what is nearer is written later, and stays
+    colors, moved = first.rgb[rows, columns][far_first], moved[far_first]
+    inside, rows, columns = pixel_index(camera.project(moved), camera.width, camera.height)
+    warped = np.zeros((camera.height, camera.width, 3), dtype=np.uint8)
+    warped[rows, columns] = colors[inside]
+    return warped
+
+
+def _points(frame: RgbdFrame, correction: Correction) -> NDArray[np.float64]:
+    """Every depth reading of a frame: (N, 3) metres in its depth camera's frame."""
+    return sampled_points(frame, frame.depth_m.size) * correction.depth_scale
 
 
 def _print_report(description: str, report: Report, picture: Path | None) -> None:
