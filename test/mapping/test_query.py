@@ -106,6 +106,24 @@ def test_a_fit_on_given_samples():
         voxel_map.fit_projection()
 
 
+def test_a_vocabulary_joins_the_fit():
+    encoder = OracleEncoder()
+    config = VoxelMapConfig(feature_dim=6, projection_frames=4)
+    plain = mapped(config, encoder=encoder)
+    words = ['lamp', 'chair', 'plant', 'door', 'clock']
+    known = VoxelMap(config, encoder=encoder, vocabulary=words)
+    for stamp, eye in enumerate(EYES):
+        frame, labels = make_frame(SCENE, eye, (0.9, 0.0, 0.6), stamp_ns=stamp)
+        known.integrate(frame, encoder.patches(labels, names(SCENE), 4, 0.05, stamp))
+
+    def kept(voxel_map):
+        vectors = encoder.encode_text(words)
+        return np.linalg.norm((vectors - vectors.mean(0)) @ voxel_map.projection.basis)
+
+    assert kept(known) > 1.5 * kept(plain)
+    assert known.query('red mug')
+
+
 def test_a_fit_without_anything_to_fit_on():
     with pytest.raises(ValueError, match='no features'):
         VoxelMap().fit_projection()

@@ -118,24 +118,41 @@ def find_instances(
     if matched.keys.size == 0:
         return []
     numbers = components(matched.keys)
+    order = np.lexsort((matched.scores, numbers))
     sizes = np.bincount(numbers)
-    members = np.split(np.argsort(numbers, kind='stable'), np.cumsum(sizes)[:-1])
-    found = [
-        _instance(matched, rows, label, voxel_size_m) for rows in members if len(rows) >= min_voxels
+    ends = np.cumsum(sizes)
+    scores = _ranking(matched.scores[order].astype(np.float64), ends - sizes, ends)
+    ranked = np.lexsort((-sizes, -scores))
+    chosen = [n for n in ranked if sizes[n] >= min_voxels][:max_matches]
+    return [
+        _instance(
+            matched, order[ends[n] - sizes[n] : ends[n]], label, float(scores[n]), voxel_size_m
+        )
+        for n in chosen
     ]
-    found.sort(key=lambda match: (-match.score, -match.voxels, tuple(match.centroid)))
-    return found[:max_matches]
+
+
+def _ranking(
+    scores: NDArray[np.float64], starts: NDArray[np.int64], ends: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Each thing's score, from voxel scores ascending within [start, end)."""
+    sums = np.concatenate([[0.0], np.cumsum(scores)])
+    middles = starts + (ends - starts) // 2
+    return (sums[ends] - sums[middles]) / (ends - middles + 2)
 
 
 def _instance(
-    matched: MatchedVoxels, rows: NDArray[np.int64], label: str, voxel_size_m: float
+    matched: MatchedVoxels,
+    rows: NDArray[np.int64],
+    label: str,
+    score: float,
+    voxel_size_m: float,
 ) -> MapMatch:
-    points, scores = matched.points[rows], matched.scores[rows].astype(np.float64)
-    better = np.sort(scores)[len(scores) // 2 :]
+    points = matched.points[rows]
     return MapMatch(
         label=label,
-        score=float(better.sum() / (len(better) + 2)),
-        centroid=np.average(points, axis=0, weights=scores),
+        score=score,
+        centroid=np.average(points, axis=0, weights=matched.scores[rows].astype(np.float64)),
         size=np.maximum(np.ptp(points, axis=0), voxel_size_m),
         voxels=len(rows),
         first_seen_ns=int(matched.first_seen[rows].min()),

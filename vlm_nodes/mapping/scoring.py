@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from vlm_nodes.clip.projection import FeatureProjection
 from vlm_nodes.mapping.jit import kernel
 
-# Prompts are taken four at a time, so that a row is read from cache once for four products.
-_BLOCK = 4
+# Prompts are taken eight at a time, so that a row is read from cache once for eight products.
+_BLOCK = 8
 # Rows whose cosines are kept at once.
 _TILE = 256
 
@@ -26,8 +26,8 @@ class Prompts:
     |S|^2 = |F|^2 + 2 W (mean basis) . F + W^2 |mean|^2. The cosine is t . S / |S|.
 
     Attributes:
-        vectors: (4 n, k) float32: the mean's row (mean basis), the prompts' rows, zeros to fill up.
-        biases: (4 n,) float32: |mean|^2, then t . mean of each prompt.
+        vectors: (8 n, k) float32: the mean's row (mean basis), the prompts' rows, zeros to fill up.
+        biases: (8 n,) float32: |mean|^2, then t . mean of each prompt.
         count: Number of prompts.
     """
 
@@ -61,32 +61,60 @@ def _tile_cosines(
     biases: NDArray[np.float32],
     cosines: NDArray[np.float32],
 ) -> None:
-    """Cosines (N, 4 n) of rows with all prompts; column 0 holds rubbish.
+    """Cosines (N, 8 n) of rows with all prompts; column 0 holds rubbish.
 
     Helpers take many rows: a call counts references to its arrays, atomically, which costs as much
     as the work on one row.
     """
+    zero = np.float32(0.0)
     for i in range(features.shape[0]):
-        square = np.float32(0.0)
-        for first in range(0, vectors.shape[0], _BLOCK):
-            a0 = a1 = a2 = a3 = s = np.float32(0.0)
+        square = zero
+        for p in range(0, vectors.shape[0], _BLOCK):
+            a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = square = zero
             for d in range(features.shape[1]):
                 f = features[i, d]
-                s += f * f
-                a0 += f * vectors[first, d]
-                a1 += f * vectors[first + 1, d]
-                a2 += f * vectors[first + 2, d]
-                a3 += f * vectors[first + 3, d]
-            square = s
-            cosines[i, first] = a0
-            cosines[i, first + 1] = a1
-            cosines[i, first + 2] = a2
-            cosines[i, first + 3] = a3
+                square += f * f
+                a0 += f * vectors[p, d]
+                a1 += f * vectors[p + 1, d]
+                a2 += f * vectors[p + 2, d]
+                a3 += f * vectors[p + 3, d]
+                a4 += f * vectors[p + 4, d]
+                a5 += f * vectors[p + 5, d]
+                a6 += f * vectors[p + 6, d]
+                a7 += f * vectors[p + 7, d]
+            cosines[i, p], cosines[i, p + 1] = a0, a1
+            cosines[i, p + 2], cosines[i, p + 3] = a2, a3
+            cosines[i, p + 4], cosines[i, p + 5] = a4, a5
+            cosines[i, p + 6], cosines[i, p + 7] = a6, a7
         w = feature_weight[i]
         square += np.float32(2.0) * w * cosines[i, 0] + w * w * biases[0]
         inverse = np.float32(1.0) / np.sqrt(max(square, np.float32(1e-30)))
         for p in range(1, vectors.shape[0]):
             cosines[i, p] = (cosines[i, p] + w * biases[p]) * inverse
+
+
+@kernel
+def _exponentials(values: NDArray[np.float32], bits: NDArray[np.int32]) -> None:
+    """Exponentials of values (N,) in [-87, 80], in place; `bits` (N,) is working space.
+
+    e^x = 2^n 2^f with n = round(x / ln 2) put into the exponent's bits and Taylor's polynomial for
+    2^f, |f| <= 1/2: relative error below 3e-7. Unlike calls to the mathematics library, it
+    vectorises, which takes softmax from a third of a query's time to a tenth.
+    """
+    for i in range(values.size):
+        x = values[i] * np.float32(1.4426950408889634)
+        n = np.floor(x + np.float32(0.5))
+        f = (x - n) * np.float32(0.6931471805599453)
+        bits[i] = (np.int32(n) + np.int32(127)) << np.int32(23)
+        p = np.float32(1 / 720) * f + np.float32(1 / 120)
+        p = p * f + np.float32(1 / 24)
+        p = p * f + np.float32(1 / 6)
+        p = p * f + np.float32(0.5)
+        p = p * f + np.float32(1.0)
+        values[i] = p * f + np.float32(1.0)
+    powers = bits.view(np.float32)
+    for i in range(values.size):
+        values[i] *= powers[i]
 
 
 @kernel
@@ -104,15 +132,28 @@ def softmax_first(
     Rows without features score 0.
     """
     cosines = np.empty((_TILE, vectors.shape[0]), dtype=np.float32)
-    scale, one = np.float32(logit_scale), np.float32(1.0)
+    odds = np.empty((prompts - 1, _TILE), dtype=np.float32)
+    bits = np.empty(odds.size, dtype=np.int32)
+    scale, one, low, high = (
+        np.float32(logit_scale),
+        np.float32(1.0),
+        np.float32(-80.0),
+        np.float32(80.0),
+    )
     for start in range(0, scores.size, _TILE):
         stop = min(start + _TILE, scores.size)
         _tile_cosines(features[start:stop], feature_weight[start:stop], vectors, biases, cosines)
-        for i in range(start, stop):
-            total, own = one, cosines[i - start, 1]
-            for p in range(2, prompts + 1):
-                total += np.exp(min(scale * (cosines[i - start, p] - own), np.float32(80.0)))
-            scores[i] = one / total if feature_weight[i] > 0.0 else np.float32(0.0)
+        odds[:] = low
+        for p in range(prompts - 1):
+            for i in range(stop - start):
+                x = scale * (cosines[i, p + 2] - cosines[i, 1])
+                odds[p, i] = min(max(x, low), high)
+        _exponentials(odds.ravel(), bits)
+        for i in range(stop - start):
+            total = one
+            for p in range(prompts - 1):
+                total += odds[p, i]
+            scores[start + i] = one / total if feature_weight[start + i] > 0.0 else 0.0
 
 
 @kernel

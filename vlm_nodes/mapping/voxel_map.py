@@ -27,6 +27,7 @@ from vlm_nodes.mapping.jit import Workers
 from vlm_nodes.mapping.map_file import MapFileError
 from vlm_nodes.mapping.projection_table import ProjectionTable
 from vlm_nodes.mapping.query import DEFAULT_NEGATIVES
+from vlm_nodes.mapping.reduction import fit_reduction
 from vlm_nodes.mapping.registration import color_pixels, is_registered
 from vlm_nodes.mapping.scoring import Prompts, best_prompt, one_cosine, softmax_first
 from vlm_nodes.mapping.text_encoder import TextEncoder
@@ -91,6 +92,7 @@ class VoxelMap:
         frame_id: str = 'map',
         encoder: TextEncoder | None = None,
         projection: FeatureProjection | None = None,
+        vocabulary: Sequence[str] = (),
     ) -> None:
         """An empty map.
 
@@ -101,6 +103,9 @@ class VoxelMap:
             projection: Reduces features. Without one, features longer than `config.feature_dim`
                 are kept whole for `config.projection_frames` frames; a projection is then fitted
                 on them and the map is reduced in place.
+            vocabulary: Names of things that are likely to be asked for: the projection is fitted
+                on their embeddings as well, which keeps more of what tells names apart. They are
+                encoded once, by the thread that integrates.
         """
         self.config = config or VoxelMapConfig()
         self.frame_id = frame_id
@@ -108,6 +113,7 @@ class VoxelMap:
         self._encoder_identity = encoder.identity if encoder else ''
         self._encoder_arguments = query.encoder_arguments(encoder)
         self._given_projection = projection
+        self._vocabulary = tuple(vocabulary)
         self._workers = Workers(self.config.threads)
         self._bands = [Band() for _ in range(self._workers.count)]
         self._tables: dict[Camera, ProjectionTable] = {}
@@ -165,29 +171,31 @@ class VoxelMap:
                 self._fit_when_due()
             return FusionReport(points, int(touched.sum()), new, cleared, voxels, watch.ms)
 
-    def fit_projection(self, samples: NDArray[np.float32] | None = None) -> None:
+    def fit_projection(self, texts: NDArray[np.float32] | None = None) -> None:
         """Fit the reducing projection and reduce the map in place.
 
+        Happens by itself after `config.projection_frames` frames. Does nothing where features are
+        no longer than `config.feature_dim`.
+
         Args:
-            samples: (N, D) features to fit on, for instance text embeddings of the expected
-                vocabulary; they are joined with features of the map's own voxels. None fits on the
-                map alone.
+            texts: (M, D) text embeddings of what will be asked for; the projection is fitted on
+                them and on the map's own voxels. None takes those of the map's vocabulary.
 
         Raises:
             ValueError: There is nothing to fit on, or a projection is in use already.
         """
-        with self._writing, self._lock:
+        with self._writing:
             if self._projection is not None:
                 raise ValueError('the map has a projection already; features cannot be refitted')
-            parts = [] if samples is None else [np.asarray(samples, dtype=np.float32)]
-            if self._store.feature_dim:
-                parts.append(self._sample_features())
-            data = np.concatenate(parts) if parts else np.empty((0, 0), np.float32)
-            if len(data) == 0:
-                raise ValueError('there are no features to fit a projection on')
-            if self.config.feature_dim == 0 or data.shape[1] <= self.config.feature_dim:
+            if texts is None:
+                texts = self._vocabulary_texts()
+            with self._lock:
+                samples = self._sample_features()
+            wanted, dim = self.config.feature_dim, max(samples.shape[1], texts.shape[1])
+            if wanted == 0 or 0 < dim <= wanted:
                 return
-            self._use_projection(FeatureProjection.fit(data, self.config.feature_dim))
+            groups = [part.reshape(len(part), dim) for part in (samples, texts)]
+            self._use_projection(fit_reduction(groups[0], groups[1], wanted))
 
     def clear(self) -> None:
         """Forget everything but the parameters."""
@@ -362,12 +370,15 @@ class VoxelMap:
     def _fit_when_due(self) -> None:
         wanted = self.config.feature_dim
         due = self._featured_frames >= self.config.projection_frames
-        if due and self._projection is None and 0 < wanted < self._encoder_dim:
-            with self._lock:
-                samples = self._sample_features()
-            # Fewer samples than this would leave directions undetermined.
-            if len(samples) >= 2 * wanted:
-                self._use_projection(FeatureProjection.fit(samples, wanted))
+        # Fewer samples than this would leave directions undetermined.
+        enough = len(self) >= 2 * wanted
+        if due and enough and self._projection is None and 0 < wanted < self._encoder_dim:
+            self.fit_projection()
+
+    def _vocabulary_texts(self) -> NDArray[np.float32]:
+        if not self._vocabulary:
+            return np.empty((0, 0), dtype=np.float32)
+        return self._encode(self._vocabulary)
 
     def _sample_features(self) -> NDArray[np.float32]:
         """Unit mean features of at most `_FIT_SAMPLES` voxels, evenly picked."""
