@@ -13,9 +13,10 @@ _REMEMBERED = 60
 @dataclass
 class _Input:
     topic: str
-    messages: int = 0
+    seen_s: float | None = None
     stamps_ns: deque[int] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
     incompatibility: str = ''
+    unusable: str = ''
 
 
 class InputWatch:
@@ -41,10 +42,10 @@ class InputWatch:
         self._since_s = since_s
         self._lock = threading.Lock()
 
-    def saw(self, name: str, stamp_ns: int) -> None:
+    def saw(self, name: str, stamp_ns: int, now_s: float) -> None:
         """A message of an input came."""
         with self._lock:
-            self._inputs[name].messages += 1
+            self._inputs[name].seen_s = now_s
             self._inputs[name].stamps_ns.append(stamp_ns)
 
     def saw_pair(self, now_s: float) -> None:
@@ -56,6 +57,11 @@ class InputWatch:
         """A publisher of an input cannot be heard, because of its quality of service."""
         with self._lock:
             self._inputs[name].incompatibility = reason
+
+    def is_unusable(self, name: str, reason: str) -> None:
+        """The messages of an input come, but are of no use; '' once they are."""
+        with self._lock:
+            self._inputs[name].unusable = reason
 
     def complaint(
         self, now_s: float, patience_s: float, publishers: Callable[[str], int]
@@ -77,23 +83,34 @@ class InputWatch:
                 if (reason := _silence(entry, publishers(entry.topic)))
             ]
             if not reasons:
-                reasons = [self._unpaired()]
+                reasons = self._stopped(now_s - patience_s) or [self._unpaired()]
         return f'no image pair for {quiet_s:.0f} s: ' + '; '.join(reasons)
+
+    def _stopped(self, since_s: float) -> list[str]:
+        images = [self._inputs[name] for name in self._paired]
+        return [
+            f'{entry.topic} came, then stopped: is the camera still running?'
+            for entry in images
+            if entry.seen_s is not None and entry.seen_s <= since_s
+        ]
 
     def _unpaired(self) -> str:
         first, second = (self._inputs[name] for name in self._paired)
         gap_s = _nearest_gap_ns(first.stamps_ns, second.stamps_ns) / 1e9
+        both = f'{first.topic} and {second.topic} both come'
         if gap_s >= self._slop_s:
             return (
-                f'{first.topic} and {second.topic} both come, but their stamps are never within '
-                f'sync_slop_s = {self._slop_s} s: the nearest were {gap_s:.3f} s apart; raise '
-                'sync_slop_s, or check that both are stamped by one clock'
+                f'{both}, but their stamps are never within sync_slop_s = {self._slop_s} s: the '
+                f'nearest were {gap_s:.3f} s apart; raise sync_slop_s, or check that both are '
+                'stamped by one clock'
             )
-        return f'{first.topic} and {second.topic} came, then stopped: is the camera still running?'
+        return f'{both}, but one is gone when its partner comes: raise sync_queue'
 
 
 def _silence(entry: _Input, publishers: int) -> str:
-    if entry.messages:
+    if entry.unusable:
+        return f'{entry.topic} cannot be used: {entry.unusable}'
+    if entry.seen_s is not None:
         return ''
     if entry.incompatibility:
         return f'{entry.topic}: {entry.incompatibility}'

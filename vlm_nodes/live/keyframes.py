@@ -37,15 +37,12 @@ class Keyframes:
         self._last: tuple[int, NDArray[np.float64]] | None = None
 
     def wants(self, stamp_ns: int, map_from_camera: NDArray[np.float64]) -> bool:
-        """Whether this frame is a keyframe; if so it becomes the one to measure from."""
-        if self._last is not None and not self._moved(stamp_ns, map_from_camera, *self._last):
-            return False
-        self._last = (stamp_ns, map_from_camera)
-        return True
+        """Whether this frame is a keyframe."""
+        return self._last is None or self._moved(stamp_ns, map_from_camera, *self._last)
 
-    def reset(self) -> None:
-        """The next frame is a keyframe."""
-        self._last = None
+    def take(self, stamp_ns: int, map_from_camera: NDArray[np.float64]) -> None:
+        """This frame was used: the next ones are measured from it."""
+        self._last = (stamp_ns, map_from_camera)
 
     def _moved(
         self,

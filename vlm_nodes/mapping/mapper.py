@@ -32,6 +32,7 @@ class Mapper:
     Attributes:
         map: The map as it is. Loading or resetting puts another one in its place.
         newest_stamp_ns: Stamp of the newest frame fused; 0 before the first.
+        generation: How often another map was put in place.
     """
 
     def __init__(
@@ -61,25 +62,35 @@ class Mapper:
         self._swapping = threading.Lock()
         self.map = self._empty()
         self.newest_stamp_ns = 0
+        self.generation = 0
         self._warm_up()
 
     def wants(self, camera: str, stamp_ns: int, map_from_camera: NDArray[np.float64]) -> bool:
-        """Whether a frame of a camera is a keyframe."""
-        gate = self._keyframes.setdefault(camera, Keyframes(self._keyframe_config))
-        return gate.wants(stamp_ns, map_from_camera)
+        """Whether a frame of a camera is a keyframe, if it is fused."""
+        gate = self._keyframes.get(camera)
+        return gate is None or gate.wants(stamp_ns, map_from_camera)
 
-    def fuse(self, frame: RgbdFrame) -> FusionReport:
+    def fuse(self, camera: str, frame: RgbdFrame) -> FusionReport | None:
         """Encode a frame and add it to the map.
+
+        Returns:
+            What it did to the map, or None if the map was reset or another loaded meanwhile.
 
         Raises:
             ValueError: The frame cannot be fused; the map is as before.
         """
         start = time.perf_counter()
+        generation = self.generation
         features = self._encoder.encode_dense(frame.rgb) if self._encoder else None
         encoded = time.perf_counter()
         with self._swapping:
+            if self.generation != generation:
+                return None
             report = self.map.integrate(frame, features)
             self.newest_stamp_ns = max(self.newest_stamp_ns, frame.stamp_ns)
+            if report.points:
+                gate = self._keyframes.setdefault(camera, Keyframes(self._keyframe_config))
+                gate.take(frame.stamp_ns, frame.map_from_color)
         self._statistics.time('encode', (encoded - start) * 1e3)
         self._statistics.time('fuse', (time.perf_counter() - encoded) * 1e3)
         self._statistics.count('voxels forgotten', report.cleared)
@@ -92,9 +103,7 @@ class Mapper:
     def reset(self) -> None:
         """Begin with an empty map again."""
         with self._swapping:
-            self.map = self._empty()
-            self.newest_stamp_ns = 0
-        self.restart()
+            self._replace(self._empty(), 0)
 
     def load(self, path: Path) -> VoxelMap:
         """Put a saved map in place of this one.
@@ -109,10 +118,14 @@ class Mapper:
                 f'{self._frame_id!r}: set the parameter map_frame'
             )
         with self._swapping:
-            self.map = loaded
-            self.newest_stamp_ns = int(loaded.last_seen_ns.max()) if len(loaded) else 0
-        self.restart()
+            self._replace(loaded, int(loaded.last_seen_ns.max()) if len(loaded) else 0)
         return loaded
+
+    def _replace(self, another: VoxelMap, newest_stamp_ns: int) -> None:
+        self.map = another
+        self.newest_stamp_ns = newest_stamp_ns
+        self.generation += 1
+        self.restart()
 
     def _warm_up(self) -> None:
         """Compile and load all that the first frame and the first query would wait for."""

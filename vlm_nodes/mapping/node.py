@@ -29,6 +29,7 @@ from vlm_nodes.live.keyframes import KeyframeConfig
 from vlm_nodes.live.newest import NewestWorker
 from vlm_nodes.live.stamps import StampWatch
 from vlm_nodes.live.statistics import Statistics, resident_megabytes
+from vlm_nodes.live.throttle import Throttle
 from vlm_nodes.mapping.config import VoxelMapConfig
 from vlm_nodes.mapping.map_file import MapFileError
 from vlm_nodes.mapping.mapper import DenseEncoder, Mapper
@@ -185,6 +186,7 @@ class MappingNode(Node):
         self._values = values = declare_parameters(self, PARAMETERS)
         self._statistics = Statistics()
         self._stamps = StampWatch()
+        self._warnings = Throttle(WARN_PERIOD_S)
         self._problem: str | None = None
         self._dropped: tuple[float, str] | None = None
         self._paused = False
@@ -413,8 +415,9 @@ class MappingNode(Node):
 
     def _drop(self, why: str, details: str) -> None:
         self._statistics.count(f'dropped {why}')
-        self._dropped = (time.monotonic(), details)
-        self.get_logger().warning(f'frame dropped: {details}', throttle_duration_sec=WARN_PERIOD_S)
+        self._dropped = (now_s := time.monotonic(), details)
+        if self._warnings.due(why, now_s):
+            self.get_logger().warning(f'frame dropped: {details}')
 
     def _on_error(self, error: Exception) -> None:
         self._drop(f'{type(error).__name__}', f'{type(error).__name__}: {error}')
