@@ -41,3 +41,8 @@ def run(tool: str, main: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f'{tool}: interrupted', file=sys.stderr)
         return 130
+
+
+def say(text: str) -> None:
+    """Print what a tool has to tell its user, on standard output."""
+    print(text)

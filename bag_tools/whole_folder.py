@@ -1,0 +1,88 @@
+"""Folders that appear whole or not at all: written under another name, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+
+@contextmanager
+def whole_folder(path: Path, *, overwrite: bool, holds: Sequence[str]) -> Iterator[Path]:
+    """A path to write a folder at, which becomes `path` when the block ends without an error.
+
+    Args:
+        path: Where the folder is to appear.
+        overwrite: Replace a folder that is there, if it holds nothing but what `holds` names.
+        holds: Patterns of the names that such a folder has in it, so that nothing else is lost.
+
+    Yields:
+        A path on the same disk where nothing is yet; the block makes the folder there.
+
+    Raises:
+        FileExistsError: The folder is there and is not to be replaced, or holds other things.
+    """
+    path = path.resolve()
+    check_free(path, overwrite=overwrite, holds=holds)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f'.{path.name}.partial-', dir=path.parent))
+    try:
+        # The last part of the name is kept: rosbag2 names its files by their folder.
+        yield partial / path.name
+        _sync_files(partial)
+        _put(partial / path.name, path, partial / f'{path.name}.replaced')
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_free(path: Path, *, overwrite: bool, holds: Sequence[str]) -> None:
+    """Whether a folder may be written at a path, before hours are spent on what goes into it.
+
+    Raises:
+        FileExistsError: As of `whole_folder`.
+    """
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise FileExistsError(f'{path} is a file: give another name')
+    names = sorted(entry.name for entry in path.iterdir())
+    if not names:
+        return
+    if not overwrite:
+        raise FileExistsError(f'{path} exists already: give another name, or --overwrite')
+    other = [name for name in names if not any(fnmatchcase(name, pattern) for pattern in holds)]
+    if other:
+        raise FileExistsError(
+            f'{path} holds {", ".join(other[:5])}, which this tool does not write: it is not '
+            'replaced, give another name'
+        )
+
+
+def _put(new: Path, path: Path, replaced: Path) -> None:
+    if path.exists():
+        path.rename(replaced)
+    try:
+        new.rename(path)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(path)
+        raise
+    _sync(path.parent)
+
+
+def _sync_files(folder: Path) -> None:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            _sync(Path(root, name))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
