@@ -1,9 +1,8 @@
 """mapping_node on the default topics of the Isaac Sim ROS 2 bridge, on simulated time."""
 
+from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
-
-from launch import LaunchDescription
 
 # What the bridge's camera, camera info and transform tree nodes publish unless told otherwise.
 ARGUMENTS = {

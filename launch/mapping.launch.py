@@ -1,12 +1,11 @@
 """mapping_node on a camera's topics: `ros2 launch vlm_nodes mapping.launch.py rgb:=/camera/rgb`."""
 
+from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
-
-from launch import LaunchContext, LaunchDescription
 
 CONFIG = [ThisLaunchFileDir(), '..', 'config']
 ARGUMENTS = {

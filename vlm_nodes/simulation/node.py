@@ -185,7 +185,7 @@ def _make_simulator(values: Mapping[str, Any]) -> Simulator:
 
 def main() -> None:
     """Entry point of `sim_node`."""
-    run_node(SimNode)
+    run_node(SimNode, threads=1)  # one thread owns the GL context
 
 
 if __name__ == '__main__':

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm_nodes.geometry import Camera
-from vlm_nodes.simulation.gl import make_context, mujoco
+from vlm_nodes.simulation.gl import current, make_context, mujoco
 from vlm_nodes.simulation.scene import World
 
 
@@ -62,7 +62,7 @@ class Renderer:
         """Frees GL; the renderer cannot be used afterwards."""
         if self._gl is None:
             return
-        with self._gl.as_current():
+        with current(self._gl):
             self._free_context()
         self._gl.free()
         self._gl = None
@@ -82,7 +82,7 @@ class Renderer:
         self._check(camera)
         rgb = np.empty((camera.height, camera.width, 3), np.uint8)
         z_buffer = np.empty((camera.height, camera.width), np.float32)
-        with self._gl.as_current():
+        with current(self._gl):
             self._show(world)
             self._aim(camera, map_from_camera)
             self._draw(rgb, z_buffer)
@@ -99,7 +99,7 @@ class Renderer:
         """
         self._check(camera)
         painted = np.empty((camera.height, camera.width, 3), np.uint8)
-        with self._gl.as_current():
+        with current(self._gl):
             self._show(world)
             self._aim(camera, map_from_camera)
             flags = self._scene.flags
