@@ -40,6 +40,8 @@ class _Stream(Generic[T]):
 class StampPairer(Generic[T]):
     """Joins items of two streams that are each other's nearest, within a slop.
 
+    Pairs come in the order of their stamps and never cross.
+
     An item leaves as soon as no nearer partner can come any more, so that no more is held than
     the slop spans, or `max_pending` items where the streams arrive far apart.
 

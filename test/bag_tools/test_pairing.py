@@ -69,11 +69,13 @@ def test_pairs_are_nearest_of_what_is_left_and_everything_is_counted(
 ) -> None:
     events = sorted([(t, 0) for t in first] + [(t, 1) for t in second])
     pairs, unpaired = paired([(s, t) for t, s in events], slop)
-    for number, (a, b) in enumerate(pairs):
-        left = set(second) - {partner for _, partner in pairs[:number]}
+    last = (-1, -1)
+    for a, b in pairs:
+        assert a > last[0]
+        assert b > last[1]  # pairs never cross
         assert abs(a - b) <= slop
-        assert abs(a - b) == min(abs(a - other) for other in left)
-    assert len({a for a, _ in pairs}) == len(pairs) == len({b for _, b in pairs})
+        assert abs(a - b) == min(abs(a - other) for other in second if other > last[1])
+        last = (a, b)
     assert unpaired == [len(first) - len(pairs), len(second) - len(pairs)]
 
 

@@ -130,6 +130,29 @@ def test_odometry_places_the_camera_where_tf_does_not(tmp_path: Path) -> None:
     assert [f.map_from_color[0, 3] for f in bag][:2] == pytest.approx([0.004, 0.104])
 
 
+def test_default_topics_of_isaac_sim(tmp_path: Path) -> None:
+    depth = np.full((30, 40), 2.5, np.float32)
+    depth[0, 0] = np.inf
+    rgb = np.full((30, 40, 3), 70, np.uint8)
+    with Recorder(tmp_path / 'bag', 'mcap') as bag:
+        for i in range(3):
+            stamp = i * 100 * MS  # simulated time begins at 0
+            item = (stamp, 'World', 'sim_camera', (i, 0, 0), (0, 0, 0, 1))
+            bag.write('/tf', bag.tf([item]), START_NS + stamp)
+            bag.write('/rgb', bag.image(stamp, 'sim_camera', rgb, 'rgb8'), START_NS + stamp)
+            bag.write('/depth', bag.image(stamp, 'sim_camera', depth, '32FC1'), START_NS + stamp)
+            info = bag.camera_info(stamp, 'sim_camera', (40, 30), DEPTH_K)
+            bag.write('/camera_info', info, START_NS + stamp)
+    bag = PosedRgbdBag(tmp_path / 'bag')
+    frames = list(bag)
+    assert bag.frame_id == 'World'
+    assert [f.stamp_ns for f in frames] == [0, 100 * MS, 200 * MS]
+    assert [f.map_from_depth[0, 3] for f in frames] == [0, 1, 2]
+    assert frames[0].color_camera == frames[0].depth_camera
+    assert np.isnan(frames[0].depth_m[0, 0])
+    assert frames[0].depth_m[1, 1] == 2.5
+
+
 def test_a_missing_image_shifts_nothing(tmp_path: Path) -> None:
     path = record(
         tmp_path / 'bag', skip=lambda topic, i: (topic, i) in {('color', 2), ('depth', 5)}

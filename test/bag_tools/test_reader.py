@@ -166,9 +166,8 @@ def test_recorded_bags_read_whole(vlm_data: Path, name: str) -> None:
 
 def test_every_recorded_bag_reads_whole_or_says_why(vlm_data: Path) -> None:
     root = vlm_data / 'bags'
-    paths = [p for p in root.rglob('*') if p.suffix in ('.bag', '.mcap', '.db3')]
-    paths += [p.parent for p in root.rglob('metadata.yaml')]
-    assert len(paths) > 30
+    paths = [*root.rglob('*.bag'), *(p.parent for p in root.rglob('metadata.yaml'))]
+    assert len(paths) > 20
     for path in paths:
         assert reads_whole_or_says_why(path), path
 

@@ -15,7 +15,11 @@ from ray_cast_rooms import (
 )
 
 from vlm_nodes.geometry.rigid import BODY_FROM_OPTICAL, invert, matrix_from_quaternion
-from vlm_nodes.mapping.dataset_options import add_dataset_arguments, open_dataset
+from vlm_nodes.mapping.dataset_options import (
+    add_dataset_arguments,
+    open_dataset,
+    open_recording,
+)
 from vlm_nodes.mapping.datasets import (
     CAMERA_AXES,
     UP_AXES,
@@ -147,6 +151,8 @@ def test_dataset_json_is_read_and_options_win(tmp_path: Path, room: RoomRecordin
     assert (next(iter(dataset)).depth_camera.fx, dataset.frame_id) == (150, 'site')
     given = opened(root, '--depth-intrinsics', 140, 140, 79.5, 59.5)
     assert next(iter(given)).depth_camera == DEPTH_CAMERA
+    assert open_recording(root).frame_id == 'site'
+    assert open_recording(root, FolderConfig()).frame_id == 'map'
 
 
 @pytest.mark.parametrize(
@@ -307,7 +313,7 @@ def test_folder_options_are_refused_for_bags(vlm_data: Path) -> None:
         opened(bag, '--color-intrinsics', 1, 1, 1, 1)
     assert len(list(opened(bag, '--every', 3))) == 3
     scaled = next(iter(opened(bag, '--depth-scale', 0.5)))
-    plain = next(iter(opened(bag)))
+    plain = next(iter(open_recording(bag)))
     np.testing.assert_allclose(scaled.depth_m, plain.depth_m / 2)
 
 

@@ -37,6 +37,7 @@ _BAG_OPTIONS = (
     'odometry_topic',
     'map_frame',
     'slop_s',
+    'hold_s',
 )
 
 
@@ -55,6 +56,24 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
     _add_bag_options(parser.add_argument_group('bags'))
 
 
+def open_recording(path: Path, config: FolderConfig | None = None) -> RgbdDataset:
+    """A folder or bag as it says itself how it is to be read.
+
+    Args:
+        path: The folder or bag.
+        config: For folders; None takes their `dataset.json`, or the defaults where there is none.
+
+    Raises:
+        DatasetError: It is absent, not whole, or of no known kind.
+        bag_tools.reader.BagError: A bag cannot be read.
+    """
+    if _is_bag(path):
+        from bag_tools.posed_rgbd import PosedRgbdBag
+
+        return PosedRgbdBag(path)
+    return open_folder(path, _stored_config(path) if config is None else config)
+
+
 def open_dataset(options: argparse.Namespace) -> RgbdDataset:
     """The data set that the options of `add_dataset_arguments` name.
 
@@ -64,20 +83,28 @@ def open_dataset(options: argparse.Namespace) -> RgbdDataset:
         bag_tools.reader.BagError: A bag cannot be read.
     """
     path: Path = options.dataset
-    if not path.exists():
-        raise DatasetError(f'there is no data set at {path}')
-    # Imported here: folders are read without the libraries for bags.
-    from bag_tools.reader import is_bag
-
-    dataset = _open_bag(path, options) if is_bag(path) else _open_folder(path, options)
+    dataset = _open_bag(path, options) if _is_bag(path) else _open_folder(path, options)
     if options.up is not None:
         dataset = UprightDataset(dataset, options.up)
     return dataset if options.every == 1 else EveryNth(dataset, options.every)
 
 
+def _is_bag(path: Path) -> bool:
+    if not path.exists():
+        raise DatasetError(f'there is no data set at {path}')
+    # Imported here, as below: who only imports this module needs no libraries for bags.
+    from bag_tools.reader import is_bag
+
+    return is_bag(path)
+
+
+def _stored_config(path: Path) -> FolderConfig:
+    file = path / CONFIG_NAME
+    return FolderConfig.from_json(file) if file.is_file() else FolderConfig()
+
+
 def _open_folder(path: Path, options: argparse.Namespace) -> RgbdDataset:
-    file = options.config or path / CONFIG_NAME
-    config = FolderConfig.from_json(file) if options.config or file.is_file() else FolderConfig()
+    config = FolderConfig.from_json(options.config) if options.config else _stored_config(path)
     given = _given(options, (*_FOLDER_OPTIONS, *_CORRECTIONS))
     return _scaled(open_folder(path, replace(config, **given)), options)
 
@@ -178,4 +205,10 @@ def _add_bag_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument('--map-frame', metavar='FRAME', help='frame to map in')
     group.add_argument(
         '--slop-s', type=float, metavar='S', help='largest difference of two stamps of a pair'
+    )
+    group.add_argument(
+        '--hold-s',
+        type=float,
+        metavar='S',
+        help='how far beyond the recorded transforms the camera is taken to stand still',
     )

@@ -38,7 +38,7 @@ class PairConfig:
 
     min_angle_rad: float = 0.12
     min_distance_m: float = 0.12
-    max_pairs: int = 20
+    max_pairs: int = 16
     points: int = 5000
 
     def __post_init__(self) -> None:
