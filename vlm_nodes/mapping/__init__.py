@@ -2,11 +2,12 @@
 
 from vlm_nodes.mapping.config import VoxelMapConfig
 from vlm_nodes.mapping.floor_plan import FloorPlan, FloorRegion, OccupancyGrid
+from vlm_nodes.mapping.fusion_report import FusionReport
 from vlm_nodes.mapping.instances import MapMatch
 from vlm_nodes.mapping.map_file import MapFileError
 from vlm_nodes.mapping.query import DEFAULT_NEGATIVES
 from vlm_nodes.mapping.text_encoder import TextEncoder
-from vlm_nodes.mapping.voxel_map import FusionReport, VoxelMap
+from vlm_nodes.mapping.voxel_map import VoxelMap
 
 __all__ = [
     'DEFAULT_NEGATIVES',

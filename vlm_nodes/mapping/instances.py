@@ -138,7 +138,8 @@ def _ranking(
     """Each thing's score, from voxel scores ascending within [start, end)."""
     sums = np.concatenate([[0.0], np.cumsum(scores)])
     middles = starts + (ends - starts) // 2
-    return (sums[ends] - sums[middles]) / (ends - middles + 2)
+    means: NDArray[np.float64] = (sums[ends] - sums[middles]) / (ends - middles + 2)
+    return means
 
 
 def _instance(

@@ -191,6 +191,7 @@ def one_cosine(
     feature_weight: NDArray[np.float32],
     vectors: NDArray[np.float32],
     biases: NDArray[np.float32],
+    prompts: int,
     cosine: NDArray[np.float32],
 ) -> None:
     """Cosine (N,) with the first prompt; NaN for rows without features."""

@@ -172,8 +172,9 @@ class VoxelIndex:
 
     def _reserve(self, size: int) -> None:
         if size > self._row_keys.size:
-            # An eighth more: an overshoot of one byte a voxel.
-            grown = np.empty(size + size // 8 + 4096, dtype=np.int64)
+            # Pages that no key has reached cost no memory, while growing by less would leave a
+            # trail of freed arrays that each fit nothing.
+            grown = np.empty(2 * size, dtype=np.int64)
             grown[: self.size] = self.keys
             self._row_keys = grown
         if size * 10 > self._slots.size * 7:

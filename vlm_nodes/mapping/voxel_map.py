@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +14,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm_nodes.clip.projection import FeatureProjection
-from vlm_nodes.geometry import Camera, RgbdFrame
+from vlm_nodes.geometry import RgbdFrame
 from vlm_nodes.geometry.rigid import invert
 from vlm_nodes.mapping import map_file, query
 from vlm_nodes.mapping.clearing import nearest_around, seen_through
 from vlm_nodes.mapping.config import VoxelMapConfig
 from vlm_nodes.mapping.floor_plan import FloorPlan, FloorRegion, OccupancyGrid
-from vlm_nodes.mapping.fusion import Band, Scan, add_band, group_by_chunk
+from vlm_nodes.mapping.frame_scanner import FrameScanner
+from vlm_nodes.mapping.fusion import add_band, group_by_chunk
+from vlm_nodes.mapping.fusion_report import FusionReport, Stopwatch
 from vlm_nodes.mapping.instances import MapMatch, MatchedVoxels, find_instances
 from vlm_nodes.mapping.jit import Workers
 from vlm_nodes.mapping.map_file import MapFileError
-from vlm_nodes.mapping.projection_table import ProjectionTable
+from vlm_nodes.mapping.map_scores import MapScores
 from vlm_nodes.mapping.query import DEFAULT_NEGATIVES
 from vlm_nodes.mapping.reduction import fit_reduction
-from vlm_nodes.mapping.registration import color_pixels, is_registered
-from vlm_nodes.mapping.scoring import Prompts, best_prompt, one_cosine, softmax_first
 from vlm_nodes.mapping.text_encoder import TextEncoder
 from vlm_nodes.mapping.voxel_index import AXIS_HALF, VoxelIndex, unpack_keys
 from vlm_nodes.mapping.voxel_store import CHUNK_SHIFT, Chunk, VoxelStore
@@ -40,38 +39,6 @@ _logger = logging.getLogger(__name__)
 # close enough where the map frame is a survey grid (UTM) millions of metres from its origin.
 _ORIGIN_STEP = AXIS_HALF // 2
 _FIT_SAMPLES = 20_000
-
-
-@dataclass(frozen=True)
-class FusionReport:
-    """What one frame did to the map.
-
-    Attributes:
-        points: Depth pixels fused.
-        touched: Voxels that got a point.
-        new: Voxels that were not there before.
-        cleared: Voxels forgotten because the frame saw through them once too often.
-        voxels: Voxels in the map now.
-        ms: Milliseconds by stage: 'features', 'scan', 'commit', 'clear'.
-    """
-
-    points: int
-    touched: int
-    new: int
-    cleared: int
-    voxels: int
-    ms: dict[str, float] = field(default_factory=dict)
-
-
-class _Stopwatch:
-    def __init__(self) -> None:
-        self.ms: dict[str, float] = {}
-        self._last = time.perf_counter()
-
-    def lap(self, name: str) -> None:
-        now = time.perf_counter()
-        self.ms[name] = (now - self._last) * 1e3
-        self._last = now
 
 
 class VoxelMap:
@@ -115,8 +82,7 @@ class VoxelMap:
         self._given_projection = projection
         self._vocabulary = tuple(vocabulary)
         self._workers = Workers(self.config.threads)
-        self._bands = [Band() for _ in range(self._workers.count)]
-        self._tables: dict[Camera, ProjectionTable] = {}
+        self._scanner = FrameScanner(self.config, self._workers)
         self._writing = threading.RLock()  # held by one integrate, fit or clear at a time
         self._lock = threading.RLock()  # held while rows change or are read
         self._reset()
@@ -148,13 +114,13 @@ class VoxelMap:
             ValueError: The features do not fit the map or are not finite, or the camera is more
                 than a million voxels from where the map began. The map is as before.
         """
-        watch = _Stopwatch()
+        watch = Stopwatch()
         with self._writing:
             patches = self._prepare(features)
             origin = self._checked_origin(frame)
             grid = features.shape[:2] if features is not None else (0, 0)
             watch.lap('features')
-            points = self._scan(frame, origin, grid)
+            points = self._scanner.scan(frame, origin, grid)
             nearest = nearest_around(frame.depth_m) if self.config.clear_after else None
             watch.lap('scan')
             with self._lock:
@@ -242,51 +208,11 @@ class VoxelMap:
             )
         return origin
 
-    def _scan(self, frame: RgbdFrame, origin: NDArray[np.int64], grid: tuple[int, int]) -> int:
-        scan = self._describe(frame, origin, grid)
-        edges = np.linspace(0, frame.depth_m.shape[0], len(self._bands) + 1).astype(int)
-        self._workers.map(
-            lambda i: self._bands[i].scan(scan, int(edges[i]), int(edges[i + 1])),
-            range(len(self._bands)),
-        )
-        return sum(band.pixels_used for band in self._bands)
-
-    def _describe(self, frame: RgbdFrame, origin: NDArray[np.int64], grid: tuple[int, int]) -> Scan:
-        config = self.config
-        pixels = np.empty((0, 1, 2), dtype=np.float32)
-        if not is_registered(frame):
-            pixels = color_pixels(frame, self._table(frame.color_camera), config.voxel_size_m)
-        numbers = [
-            config.voxel_size_m,
-            config.min_depth_m,
-            config.max_depth_m,
-            config.weight_distance_m,
-            config.edge_jump,
-        ]
-        return Scan(
-            depth_m=np.ascontiguousarray(frame.depth_m),
-            rays=frame.depth_camera.rays(),
-            rgb=np.ascontiguousarray(frame.rgb),
-            color_pixels=pixels,
-            pose=np.ascontiguousarray(frame.map_from_depth, dtype=np.float64),
-            numbers=np.array(numbers),
-            origin=origin,
-            patch_rows=grid[0],
-            patch_cols=grid[1],
-        )
-
-    def _table(self, camera: Camera) -> ProjectionTable:
-        if camera not in self._tables:
-            if len(self._tables) >= 16:  # cameras whose calibration drifts must not pile up
-                self._tables.clear()
-            self._tables[camera] = ProjectionTable.of(camera)
-        return self._tables[camera]
-
     def _commit(
         self, patches: NDArray[np.float32], patch_cols: int, stamp_ns: int
     ) -> NDArray[np.bool_]:
         """Add the bands to the rows; returns which rows got a point."""
-        rows = [self._index.insert(band.keys[: band.size]) for band in self._bands]
+        rows = [self._index.insert(band.keys[: band.size]) for band in self._scanner.bands]
         self._store.grow(self._index.size)
         touched = np.zeros(self._store.size, dtype=np.bool_)
         chunks = self._store.chunk_count
@@ -298,7 +224,9 @@ class VoxelMap:
 
         def add(worker: int) -> None:
             for chunk in used:
-                for band, band_rows, (order, starts) in zip(self._bands, rows, groups, strict=True):
+                for band, band_rows, (order, starts) in zip(
+                    self._scanner.bands, rows, groups, strict=True
+                ):
                     add_band(
                         writable[chunk],
                         band,
@@ -323,7 +251,7 @@ class VoxelMap:
     ) -> int:
         if nearest is None:
             return 0
-        table = self._table(frame.depth_camera)
+        table = self._scanner.table(frame.depth_camera)
         depth_from_map = invert(frame.map_from_depth)
         config = self.config
         limits = np.array(
@@ -664,29 +592,18 @@ class VoxelMap:
         return vectors
 
     def _scores(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        scores = np.zeros(len(self), dtype=np.float32)
-        if self._store.feature_dim == 0:
-            return scores
-        prompts = Prompts.of(vectors, self._projection)
         scale = float(self.encoder.logit_scale)
+        return self._map_scores().softmax(vectors, scale)
 
-        def score(chunk: int) -> None:
-            start, rows = chunk << CHUNK_SHIFT, self._store.readable(chunk)
-            softmax_first(
-                rows.features,
-                rows.feature_weight,
-                prompts.vectors,
-                prompts.biases,
-                prompts.count,
-                scale,
-                scores[start : start + self._store.rows_in(chunk)],
-            )
+    def _labels(self, vectors: NDArray[np.float32], percentile: float | None) -> NDArray[np.int32]:
+        return self._map_scores().labels(vectors, percentile)
 
-        self._workers.map_strided(score, self._store.chunk_count)
-        return scores
+    def _map_scores(self) -> MapScores:
+        return MapScores(self._store, self._projection, self._workers)
 
     def _match(self, scores: NDArray[np.float32], min_score: float) -> MatchedVoxels:
-        rows = np.flatnonzero((scores >= min_score) & (scores > 0))
+        # Score 0 is for voxels without features: they match nothing, whatever the threshold.
+        rows = np.flatnonzero(scores >= np.float32(max(min_score, 1e-30)))
         return MatchedVoxels(
             keys=self._index.keys[rows],
             points=self._points(rows),
@@ -694,49 +611,6 @@ class VoxelMap:
             first_seen=self._gather('first_seen', rows),
             last_seen=self._gather('last_seen', rows),
         )
-
-    def _labels(self, vectors: NDArray[np.float32], percentile: float | None) -> NDArray[np.int32]:
-        labels = np.full(len(self), len(vectors) - 1, dtype=np.int32)
-        if self._store.feature_dim == 0:
-            return labels
-        floors = np.full(len(vectors) - 1, -np.inf, dtype=np.float32)
-        if percentile is not None:
-            floors[:] = [self._floor(vector, percentile) for vector in vectors[:-1]]
-        prompts = Prompts.of(vectors, self._projection)
-
-        def assign(chunk: int) -> None:
-            start, rows = chunk << CHUNK_SHIFT, self._store.readable(chunk)
-            best_prompt(
-                rows.features,
-                rows.feature_weight,
-                prompts.vectors,
-                prompts.biases,
-                prompts.count,
-                floors,
-                labels[start : start + self._store.rows_in(chunk)],
-            )
-
-        self._workers.map_strided(assign, self._store.chunk_count)
-        return labels
-
-    def _floor(self, vector: NDArray[np.float32], percentile: float) -> float:
-        """The percentile, over the map, of the cosine with one text vector (D,)."""
-        prompts = Prompts.of(vector[None], self._projection)
-        cosines = np.empty(len(self), dtype=np.float32)
-
-        def measure(chunk: int) -> None:
-            start, rows = chunk << CHUNK_SHIFT, self._store.readable(chunk)
-            one_cosine(
-                rows.features,
-                rows.feature_weight,
-                prompts.vectors,
-                prompts.biases,
-                cosines[start : start + self._store.rows_in(chunk)],
-            )
-
-        self._workers.map_strided(measure, self._store.chunk_count)
-        known = cosines[~np.isnan(cosines)]
-        return float(np.percentile(known, percentile)) if known.size else np.inf
 
     # Files --------------------------------------------------------------------------------------
 
