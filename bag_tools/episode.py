@@ -42,10 +42,12 @@ class ArrayHeader:
     Attributes:
         shape: Its shape; the first number is ticks.
         dtype: Its type.
+        by_column: Whether it is stored column by column, as slices of numpy's often are.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    by_column: bool = False
 
     @property
     def row_bytes(self) -> int:
@@ -128,11 +130,14 @@ class Episode:
         header = self.headers[key]
         size = rows or max(1, BLOCK_BYTES // max(1, header.row_bytes))
         try:
+            if header.by_column:
+                whole = self.array(key)
+                yield from (whole[at : at + size] for at in range(0, self.steps, size))
+                return
             with self._open(key) as file:
                 _read_header(file)
-                for start in range(0, self.steps, size):
-                    count = min(size, self.steps - start)
-                    yield _read_rows(file, header, count)
+                for at in range(0, self.steps, size):
+                    yield _read_rows(file, header, min(size, self.steps - at))
         except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
             raise EpisodeError(f'{self.path}: {key} cannot be read: {error}') from error
 
@@ -147,11 +152,9 @@ class Episode:
 
     def _header(self, key: str) -> ArrayHeader:
         with self._open(key) as file:
-            header, fortran = _read_header(file)
+            header = _read_header(file)
         if header.dtype.hasobject:
             raise ValueError(f'{key} holds pickled objects, which are not read')
-        if fortran and len(header.shape) > 1:
-            raise ValueError(f'{key} is stored column by column, which is not read')
         return header
 
     def _count_steps(self) -> int:
@@ -213,13 +216,13 @@ def _members(path: Path) -> dict[str, str]:
     return {name.removesuffix('.npy'): name for name in sorted(names)}
 
 
-def _read_header(file: IO[bytes]) -> tuple[ArrayHeader, bool]:
+def _read_header(file: IO[bytes]) -> ArrayHeader:
     version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ValueError(f'.npy of version {version} is not known')
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, fortran, dtype = read(file)
-    return ArrayHeader(shape, dtype), fortran
+    return ArrayHeader(shape, dtype, fortran and len(shape) > 1)
 
 
 def _read_rows(file: IO[bytes], header: ArrayHeader, count: int) -> NDArray[Any]:
