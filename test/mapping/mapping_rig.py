@@ -169,9 +169,13 @@ class Rig:
         return self.publishers[topic]
 
     def ready(self):
-        """Make all publishers of one camera."""
+        """Make all publishers of the one camera."""
+        return self.ready_for('')
+
+    def ready_for(self, prefix):
+        """Make all publishers of a camera."""
         for topic, kind in {'rgb': Image, 'depth': Image, 'camera_info': CameraInfo}.items():
-            self.publisher(kind, topic)
+            self.publisher(kind, prefix + topic)
         self.publisher(TFMessage, '/tf')
         return self
 

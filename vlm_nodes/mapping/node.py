@@ -59,6 +59,10 @@ class _Pair:
     arrived_s: float
 
 
+class _MissingInfoError(Exception):
+    pass
+
+
 class _CameraInput:
     """The topics of one camera: images paired by stamp, and what is known of its lenses."""
 
@@ -349,6 +353,9 @@ class MappingNode(Node):
         except MissingTransformError as error:
             self._drop('no transform', str(error))
             return
+        except _MissingInfoError as error:
+            self._drop('no camera_info', str(error))
+            return
         except (messages.MessageError, ValueError) as error:
             self._drop('bad message', str(error))
             return
@@ -392,7 +399,8 @@ class MappingNode(Node):
         deadline = time.monotonic() + self._values['tf_timeout_s']
         while missing := camera.missing_infos():
             if time.monotonic() >= deadline or self._worker.stopping.wait(POLL_S):
-                raise messages.MessageError(f'no usable camera_info on {", ".join(missing)}')
+                raise _MissingInfoError(f'no usable camera_info on {", ".join(missing)}')
+        camera.watch.saw_pair(time.monotonic())
         return camera.infos
 
     def _no_depth(self, frame: RgbdFrame) -> str:
