@@ -161,10 +161,11 @@ class VoxelStore:
 
     def move(self, holes: NDArray[np.int64], movers: NDArray[np.int64], size: int) -> None:
         """Copy rows `movers` to rows `holes`, then keep the first `size` rows."""
-        for hole, mover in zip(holes.tolist(), movers.tolist(), strict=True):
-            target = self.writable(hole >> CHUNK_SHIFT)
-            source = self.readable(mover >> CHUNK_SHIFT)
-            i, j = hole & (CHUNK_ROWS - 1), mover & (CHUNK_ROWS - 1)
+        pairs = np.stack([holes >> CHUNK_SHIFT, movers >> CHUNK_SHIFT])
+        for hole_chunk, mover_chunk in np.unique(pairs, axis=1).T.tolist():
+            chosen = (pairs[0] == hole_chunk) & (pairs[1] == mover_chunk)
+            i, j = holes[chosen] & (CHUNK_ROWS - 1), movers[chosen] & (CHUNK_ROWS - 1)
+            target, source = self.writable(hole_chunk), self.readable(mover_chunk)
             target.features[i], target.records[i] = source.features[j], source.records[j]
         self.size = size
         kept = (size + CHUNK_ROWS - 1) >> CHUNK_SHIFT
