@@ -1,0 +1,150 @@
+"""What a bag holds and how well: counts, rates, gaps, clock jumps and damage of each topic."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bag_tools.reader import BagError, BagReader, DamagedBagError, Message
+
+# An interval this many times the usual one is a gap: two samples or more are missing. The usual one
+# is the 90th percentile: several publishers of one topic, as of tf, make most intervals tiny.
+GAP_FACTOR = 2.5
+_USUAL_PERCENTILE = 90
+# A stamp that moves this much against the receive time is a jump of a clock, not jitter.
+JUMP_NS = 500_000_000
+
+
+@dataclass(frozen=True)
+class TopicHealth:
+    """One topic as it was read.
+
+    Times are those of the headers where messages have one, else of receipt.
+
+    Attributes:
+        name: The topic.
+        msgtype: Its type.
+        claimed: Messages that the bag says it holds.
+        read: Messages that could be read.
+        rate_hz: Messages a second from the first to the last; None below two messages.
+        longest_gap_s: The longest interval; None below two messages.
+        gaps: Intervals of more than 2.5 times the usual one.
+        backwards: Stamps before the one of the message that was received before.
+        jumps: Stamps that moved by over half a second against the time of receipt.
+        skew_s: Median of receive time less header stamp; None without headers.
+        skew_spread_s: From the least to the greatest such difference; None without headers.
+        start_ns: Earliest stamp; None without messages.
+        end_ns: Latest stamp; None without messages.
+    """
+
+    name: str
+    msgtype: str
+    claimed: int
+    read: int
+    rate_hz: float | None = None
+    longest_gap_s: float | None = None
+    gaps: int = 0
+    backwards: int = 0
+    jumps: int = 0
+    skew_s: float | None = None
+    skew_spread_s: float | None = None
+    start_ns: int | None = None
+    end_ns: int | None = None
+
+
+@dataclass(frozen=True)
+class BagHealth:
+    """A bag as it was read.
+
+    Attributes:
+        path: The bag.
+        duration_s: From the first message received to the last, as the bag claims.
+        topics: Each topic, by name.
+        damage: One line for each thing that is broken or missing; empty for a whole bag.
+    """
+
+    path: Path
+    duration_s: float
+    topics: tuple[TopicHealth, ...]
+    damage: tuple[str, ...]
+
+
+@dataclass
+class _Times:
+    receive: array[int] = field(default_factory=lambda: array('q'))
+    header: array[int] = field(default_factory=lambda: array('q'))
+
+    def add(self, message: Message) -> None:
+        self.receive.append(message.receive_ns)
+        if getattr(message.data, 'header', None) is not None:
+            self.header.append(message.stamp_ns)
+
+
+def examine(bag: BagReader, messages: Iterable[Message] | None = None) -> BagHealth:
+    """Read a bag from end to end and say how well it is.
+
+    A bag that is damaged in the middle is examined up to there.
+
+    Args:
+        bag: An open bag.
+        messages: All of its messages, where a progress bar is to go around them.
+    """
+    times = {name: _Times() for name in bag.topics}
+    damage: list[str] = []
+    try:
+        for message in bag.messages() if messages is None else messages:
+            times[message.topic].add(message)
+    except DamagedBagError as error:
+        damage.append(str(error))
+    damage += bag.problems
+    topics = tuple(_topic_health(bag, name, times[name]) for name in sorted(bag.topics))
+    return BagHealth(bag.path, bag.duration_s, topics, tuple(damage))
+
+
+def unreadable(path: Path, error: BagError) -> BagHealth:
+    """The health of a bag that cannot even be opened."""
+    return BagHealth(path, 0.0, (), (str(error),))
+
+
+def _topic_health(bag: BagReader, name: str, times: _Times) -> TopicHealth:
+    topic, read = bag.topics[name], len(times.receive)
+    receive = np.frombuffer(times.receive, dtype=np.int64)
+    # Messages of one type have a header all or none.
+    header = np.frombuffer(times.header, dtype=np.int64) if times.header else None
+    stamps = receive if header is None else header
+    figures: Mapping[str, float | int | None] = {
+        **_intervals(stamps),
+        **({} if header is None else _clock(header, receive)),
+    }
+    return TopicHealth(name, topic.msgtype, topic.claimed, read, **figures)  # type: ignore[arg-type]
+
+
+def _intervals(stamps: NDArray[np.int64]) -> dict[str, float | int | None]:
+    if not len(stamps):
+        return {}
+    ends = {'start_ns': int(stamps.min()), 'end_ns': int(stamps.max())}
+    if len(stamps) < 2:
+        return dict(ends)
+    steps = np.diff(np.sort(stamps)).astype(np.float64) / 1e9
+    usual, mean = float(np.percentile(steps, _USUAL_PERCENTILE)), float(steps.mean())
+    return {
+        **ends,
+        'rate_hz': 1 / mean if mean > 0 else None,
+        'longest_gap_s': float(steps.max()),
+        'gaps': int((steps > GAP_FACTOR * usual).sum()) if usual > 0 else 0,
+    }
+
+
+def _clock(header: NDArray[np.int64], receive: NDArray[np.int64]) -> dict[str, float | int | None]:
+    skew = receive - header
+    return {
+        'backwards': int((np.diff(header) < 0).sum()),
+        'jumps': int((np.abs(np.diff(skew)) > JUMP_NS).sum()),
+        'skew_s': float(np.median(skew)) / 1e9,
+        'skew_spread_s': float(skew.max() - skew.min()) / 1e9,
+    }
