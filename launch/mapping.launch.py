@@ -18,6 +18,7 @@ ARGUMENTS = {
 OVERRIDES = {
     'model': 'Encoder: tiny, an open_clip model such as ViT-B-16, or none',
     'pretrained': 'open_clip tag or weights file of the encoder',
+    'weights_dir': 'Folder that fetch_weights wrote to',
     'map_file': 'Where the map is saved and loaded when a call names no path',
     'map_frame': 'Frame of the map',
 }
