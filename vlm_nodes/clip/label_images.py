@@ -87,7 +87,8 @@ class LabelImages:
         labels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
         if labels is None or labels.ndim != 2 or labels.dtype not in (np.uint8, np.uint16):
             raise LabelImageError(f'{path} is no readable uint16 or uint8 image of one channel')
-        unknown = set(np.unique(labels).tolist()) - self.labels.keys() - {UNLABELLED}
+        present = np.flatnonzero(np.bincount(labels.ravel())).tolist()
+        unknown = set(present) - self.labels.keys() - {UNLABELLED}
         if unknown:
             raise LabelImageError(f'{path} holds label ids {sorted(unknown)} without a text')
         ids: NDArray[np.uint16] = labels.astype(np.uint16)

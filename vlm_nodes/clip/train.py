@@ -26,8 +26,11 @@ from vlm_nodes.clip.adaptation import (
     ValidationPictures,
     forget_unused_words,
 )
+from vlm_nodes.clip.caption_levels import CaptionLevels
 from vlm_nodes.clip.files import write_whole
 from vlm_nodes.clip.label_images import LabelImageError, LabelImages
+from vlm_nodes.clip.text import tokenize_captions
+from vlm_nodes.clip.text_warm_up import spread_captions
 from vlm_nodes.clip.training_backend import lightning
 from vlm_nodes.clip.weights import (
     CONFIG_NAME,
@@ -91,6 +94,9 @@ def train(options: argparse.Namespace) -> None:
         WeightsError: the model to start from is missing.
         ValueError: an option is out of its range.
     """
+    last = options.out / 'training' / 'last.ckpt'
+    if options.resume and not last.is_file():
+        raise ValueError(f'there is nothing to resume: no file {last}')
     lightning.seed_everything(options.seed, workers=True)
     torch.set_num_threads(options.threads)
     images = LabelImages.open(options.data)
@@ -109,7 +115,10 @@ def train(options: argparse.Namespace) -> None:
     tokenize = make_tokenizer(source.config)
     if options.scratch:
         trained = [images.labels[number] for number in counts]
-        forget_unused_words(model, tokenize, [*trained, *NEGATIVES])
+        texts = CaptionLevels.of(trained, NEGATIVES).texts
+        forget_unused_words(model, tokenize, list(texts))
+        cosine = spread_captions(model, tokenize_captions(tokenize, texts), texts)
+        _LOGGER.info('captions lie at the sums of their words, mean cosine %.3f', cosine)
     module = Adaptation(
         model,
         tokenize,
@@ -120,14 +129,14 @@ def train(options: argparse.Namespace) -> None:
     )
     _LOGGER.info('%d pictures, %d labels; %s', len(images), len(counts), asdict(config))
     trainer = _trainer(options, source)
-    last = options.out / 'training' / 'last.ckpt'
     trainer.fit(
         module,
         _loader(TrainingPictures(images, config), options, shuffle=True),
         _loader(ValidationPictures(held_out, config.size), options, shuffle=False),
         ckpt_path=last if options.resume else None,
     )
-    export(module.model, source, options.out, half=options.half)
+    if trainer.is_global_zero:
+        export(module.model, source, options.out, half=options.half)
 
 
 def starting_point(options: argparse.Namespace) -> tuple[ModelSource, Any]:
@@ -136,7 +145,7 @@ def starting_point(options: argparse.Namespace) -> tuple[ModelSource, Any]:
         source = find_config(options.model)
         return source, build_model(source.config)
     source = find_model(options.model, options.pretrained, options.weights_dir)
-    return source, load_model(source)
+    return source, load_model(source).train()
 
 
 def _loader(data: Any, options: argparse.Namespace, *, shuffle: bool) -> DataLoader[Any]:
@@ -155,7 +164,7 @@ def _trainer(options: argparse.Namespace, source: ModelSource) -> lightning.Trai
     callbacks: list[Any] = [
         ExportWeights(options.out, source, options.half),
         lightning.callbacks.TQDMProgressBar(refresh_rate=options.refresh),
-        lightning.callbacks.ModelCheckpoint(training, save_last=True, save_top_k=0),
+        lightning.callbacks.ModelCheckpoint(training, save_last='link'),
     ]
     if options.ema > 0:
         callbacks.insert(1, lightning.callbacks.EMAWeightAveraging(decay=options.ema))

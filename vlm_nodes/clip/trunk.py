@@ -24,10 +24,10 @@ class TrunkConfig:
         fused: channels of the fused map at stride 4.
     """
 
-    stem: int = 32
-    widths: tuple[int, ...] = (64, 128, 192, 256)
+    stem: int = 24
+    widths: tuple[int, ...] = (48, 96, 160, 224)
     depths: tuple[int, ...] = (2, 2, 2, 1)
-    fused: int = 96
+    fused: int = 64
 
     def __post_init__(self) -> None:
         """Check the sizes.

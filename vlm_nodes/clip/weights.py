@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -265,15 +266,19 @@ def _naming(source: ModelSource) -> Iterator[None]:
 def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix == '.safetensors':
         return dict(load_file(path))
-    try:
-        loaded = torch.load(path, map_location='cpu', weights_only=True)
-    except RuntimeError as error:
-        if 'TorchScript' not in str(error):
-            raise
+    if _is_torchscript(path):  # as OpenAI's archives are
         archive: Any = torch.jit.load(path, map_location='cpu')  # type: ignore[no-untyped-call]
-        return dict(archive.state_dict())  # OpenAI's archives
+        return dict(archive.state_dict())
+    loaded = torch.load(path, map_location='cpu', weights_only=True)
     state = loaded.get('state_dict', loaded)
     return {key.removeprefix('module.'): value for key, value in state.items()}
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith('/constants.pkl') for name in archive.namelist())
 
 
 def _fitted(state: dict[str, torch.Tensor], model: Any) -> dict[str, torch.Tensor]:
