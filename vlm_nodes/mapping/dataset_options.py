@@ -21,7 +21,7 @@ from vlm_nodes.mapping.datasets import (
     open_folder,
 )
 
-_CORRECTIONS = ('poses_inverted', 'camera_axes')
+CORRECTIONS = ('poses_inverted', 'camera_axes')
 _FOLDER_OPTIONS = (
     'depth_intrinsics',
     'color_intrinsics',
@@ -29,7 +29,7 @@ _FOLDER_OPTIONS = (
     'base_from_camera',
     'camera_height_m',
 )
-_BAG_OPTIONS = (
+BAG_OPTIONS = (
     'color_topic',
     'depth_topic',
     'color_info_topic',
@@ -51,9 +51,9 @@ def add_dataset_arguments(parser: argparse.ArgumentParser) -> None:
         'NAME.depth.png, NAME.pose.txt), or a bag (rosbag2 directory, .mcap, .db3, .bag)',
     )
     parser.add_argument('--every', type=int, default=1, metavar='N', help='use every Nth frame')
-    _add_corrections(parser.add_argument_group('conventions, where the recording has others'))
+    add_corrections(parser.add_argument_group('conventions, where the recording has others'))
     _add_folder_options(parser.add_argument_group('folders'))
-    _add_bag_options(parser.add_argument_group('bags'))
+    add_bag_options(parser.add_argument_group('bags'))
 
 
 def open_recording(path: Path, config: FolderConfig | None = None) -> RgbdDataset:
@@ -105,7 +105,7 @@ def _stored_config(path: Path) -> FolderConfig:
 
 def _open_folder(path: Path, options: argparse.Namespace) -> RgbdDataset:
     config = FolderConfig.from_json(options.config) if options.config else _stored_config(path)
-    given = _given(options, (*_FOLDER_OPTIONS, *_CORRECTIONS))
+    given = given_options(options, (*_FOLDER_OPTIONS, *CORRECTIONS))
     return _scaled(open_folder(path, replace(config, **given)), options)
 
 
@@ -118,15 +118,15 @@ def _scaled(dataset: RgbdDataset, options: argparse.Namespace) -> RgbdDataset:
 def _open_bag(path: Path, options: argparse.Namespace) -> RgbdDataset:
     from bag_tools.posed_rgbd import PosedRgbdBag, PosedRgbdConfig
 
-    if unwanted := _given(options, (*_FOLDER_OPTIONS, 'config')):
+    if unwanted := given_options(options, (*_FOLDER_OPTIONS, 'config')):
         names = ', '.join('--' + name.replace('_', '-') for name in unwanted)
         raise ValueError(f'{names}: for folders only, a bag says this itself')
-    bag = PosedRgbdBag(path, PosedRgbdConfig(**_given(options, _BAG_OPTIONS)))
-    changes = _given(options, (*_CORRECTIONS, 'depth_scale'))
+    bag = PosedRgbdBag(path, PosedRgbdConfig(**given_options(options, BAG_OPTIONS)))
+    changes = given_options(options, (*CORRECTIONS, 'depth_scale'))
     return CorrectedDataset(bag, Correction(**changes)) if changes else bag
 
 
-def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
+def given_options(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any]:
     """The options that were given, by name; lists as tuples."""
     values = {name: getattr(options, name) for name in names}
     return {
@@ -136,7 +136,8 @@ def _given(options: argparse.Namespace, names: tuple[str, ...]) -> dict[str, Any
     }
 
 
-def _add_corrections(group: argparse._ArgumentGroup) -> None:
+def add_corrections(group: argparse._ArgumentGroup) -> None:
+    """Add the options of `CORRECTIONS`, --depth-scale and --up."""
     group.add_argument(
         '--poses-inverted',
         action='store_true',
@@ -193,7 +194,8 @@ def _add_folder_options(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_bag_options(group: argparse._ArgumentGroup) -> None:
+def add_bag_options(group: argparse._ArgumentGroup) -> None:
+    """Add the options of `BAG_OPTIONS`: topics and frames of a bag."""
     for name, text in (
         ('--color-topic', 'colour images, raw or compressed'),
         ('--depth-topic', 'depth images, raw or compressedDepth'),
