@@ -119,6 +119,14 @@ def test_empty_and_featureless_maps(tmp_path):
     assert loaded.query('mug') == []
 
 
+def test_a_featureless_map_takes_the_encoder_it_is_loaded_with(tmp_path):
+    VoxelMap(encoder=ENCODER).save(tmp_path / 'a.npz')
+    other = OracleEncoder(identity='oracle/2')
+    VoxelMap.load(tmp_path / 'a.npz', other).save(tmp_path / 'b.npz')
+    header = json.loads(zipfile.ZipFile(tmp_path / 'b.npz').read('header.json'))
+    assert header['encoder'] == 'oracle/2'
+
+
 def test_more_than_one_chunk(tmp_path):
     voxel_map = build(voxel_size_m=0.008)
     assert len(voxel_map) > 2 * 16384

@@ -397,6 +397,17 @@ def test_what_the_colour_camera_cannot_see_gets_no_colour():
     assert voxel_map.counts[hidden].min() >= 1
 
 
+def test_zero_readings_hide_nothing_from_the_colour_camera():
+    frame = two_camera_frame(CAMERA, CAMERA, baseline_m=0.4)
+    holes = np.random.default_rng(0).random(frame.depth_m.shape) < 0.3
+    maps = []
+    for missing in (0.0, np.nan):
+        depth = np.where(holes, np.float32(missing), frame.depth_m)
+        maps.append(VoxelMap(replace(PLAIN, edge_jump=0.0)))
+        maps[-1].integrate(replace(frame, depth_m=depth), np.ones((3, 4, 5), np.float32))
+    assert_same(*maps)
+
+
 def test_registered_frames_agree_with_the_general_path():
     frame, labels = make_frame(SCENE)
     features = ORACLE.patches(labels, names(SCENE))

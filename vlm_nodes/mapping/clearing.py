@@ -23,7 +23,7 @@ def nearest_around(depth_m: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         (H, W) float32 metres.
     """
-    missing = np.isnan(depth_m)
+    missing = ~(depth_m > 0)
     filled = np.where(missing, np.float32(np.inf), depth_m)
     nearest = np.asarray(cv2.erode(filled, np.ones((3, 3), np.uint8)), dtype=np.float32)
     nearest[missing] = np.nan

@@ -12,6 +12,9 @@ from vlm_nodes.mapping.jit import Workers
 from vlm_nodes.mapping.projection_table import ProjectionTable
 from vlm_nodes.mapping.registration import color_pixels, is_registered
 
+# Cameras whose calibration changes with every message must not pile up.
+_MOST_CAMERAS = 16
+
 
 class FrameScanner:
     """Gathers a frame's pixels by voxel.
@@ -25,6 +28,7 @@ class FrameScanner:
         self._config = config
         self._workers = workers
         self._tables: dict[Camera, ProjectionTable] = {}
+        self._cameras: dict[Camera, Camera] = {}
 
     def scan(self, frame: RgbdFrame, origin: NDArray[np.int64], grid: tuple[int, int]) -> int:
         """Fill the bands from one frame.
@@ -46,10 +50,11 @@ class FrameScanner:
         return sum(band.pixels_used for band in self.bands)
 
     def _describe(self, frame: RgbdFrame, origin: NDArray[np.int64], grid: tuple[int, int]) -> Scan:
-        config = self._config
+        config, rays = self._config, self._rays(frame.depth_camera)
         pixels = np.empty((0, 1, 2), dtype=np.float32)
         if not is_registered(frame):
-            pixels = color_pixels(frame, self.table(frame.color_camera), config.voxel_size_m)
+            table = self.table(frame.color_camera)
+            pixels = color_pixels(frame, rays, table, config.voxel_size_m)
         numbers = [
             config.voxel_size_m,
             config.min_depth_m,
@@ -59,7 +64,7 @@ class FrameScanner:
         ]
         return Scan(
             depth_m=np.ascontiguousarray(frame.depth_m),
-            rays=frame.depth_camera.rays(),
+            rays=rays,
             rgb=np.ascontiguousarray(frame.rgb),
             color_pixels=pixels,
             pose=np.ascontiguousarray(frame.map_from_depth, dtype=np.float64),
@@ -69,10 +74,18 @@ class FrameScanner:
             patch_cols=grid[1],
         )
 
+    def _rays(self, camera: Camera) -> NDArray[np.float32]:
+        # Equal cameras of different frames share the rays that the first one computed.
+        if camera not in self._cameras:
+            if len(self._cameras) >= _MOST_CAMERAS:
+                self._cameras.clear()
+            self._cameras[camera] = camera
+        return self._cameras[camera].rays()
+
     def table(self, camera: Camera) -> ProjectionTable:
         """The camera's projection table, made once."""
         if camera not in self._tables:
-            if len(self._tables) >= 16:  # cameras whose calibration drifts must not pile up
+            if len(self._tables) >= _MOST_CAMERAS:
                 self._tables.clear()
             self._tables[camera] = ProjectionTable.of(camera)
         return self._tables[camera]

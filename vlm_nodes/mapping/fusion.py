@@ -109,7 +109,7 @@ def _row_weights(
     """Weights (W,) of one row's pixels; 0 marks a pixel that is not fused."""
     low, high = np.float32(numbers[1]), np.float32(numbers[2])
     falloff = np.float32(1.0 / (numbers[3] * numbers[3]))
-    one, two, most = np.float32(1.0), np.float32(2.0), np.float32(100.0)
+    one, two, most, huge = np.float32(1), np.float32(2), np.float32(100), np.float32(1e30)
     sharp = np.float32(1.0 / numbers[4] if numbers[4] > 0.0 else 0.0)
     here, last = depth_m[row], depth_m.shape[1] - 1
     above, below = depth_m[max(row - 1, 0)], depth_m[min(row + 1, depth_m.shape[0] - 1)]
@@ -118,11 +118,12 @@ def _row_weights(
         d = here[col]
         # A plane's inverse depth is linear in the pixel, whatever its slope, so its second
         # difference times the depth is the relative jump off the plane. Readings beside a hole
-        # (NaN) count as smooth.
+        # (NaN or 0) count as smooth.
         down = inner * abs(d / above[col] + d / below[col] - two)
         left, right = here[max(col - 1, 0)], here[min(col + 1, last)]
         across = abs(d / left + d / right - two) if 0 < col < last else np.float32(0.0)
-        down = down if down > 0 else np.float32(0.0)
+        down = down if down < huge else np.float32(0.0)
+        across = across if across < huge else np.float32(0.0)
         bend = across if across > down else down
         ratio = bend * sharp
         ratio = ratio if ratio < most else most

@@ -24,7 +24,10 @@ def is_registered(frame: RgbdFrame) -> bool:
 
 
 def color_pixels(
-    frame: RgbdFrame, table: ProjectionTable, hidden_margin_m: float
+    frame: RgbdFrame,
+    rays: NDArray[np.float32],
+    table: ProjectionTable,
+    hidden_margin_m: float,
 ) -> NDArray[np.float32]:
     """Colour pixel of every depth pixel.
 
@@ -33,6 +36,7 @@ def color_pixels(
 
     Args:
         frame: The two images.
+        rays: (h, w, 2) rays of the depth camera.
         table: Projection of the colour camera.
         hidden_margin_m: How much deeper than the nearest point in its cell a point must lie, plus
             3 % of its depth, to count as hidden.
@@ -45,7 +49,7 @@ def color_pixels(
     depths = np.empty(frame.depth_m.shape, dtype=np.float32)
     _project(
         frame.depth_m,
-        frame.depth_camera.rays(),
+        rays,
         color_from_depth,
         table.pixels,
         table.origin_scale,
@@ -83,7 +87,7 @@ def _project(
     found = np.empty((columns, 2), dtype=np.float64)
     for row in range(depth_m.shape[0]):
         for col in range(columns):
-            d = np.float64(depth_m[row, col])
+            d = np.float64(depth_m[row, col]) if depth_m[row, col] > 0.0 else np.nan
             x, y = rays[row, col, 0] * d, rays[row, col, 1] * d
             z = m[2, 0] * x + m[2, 1] * y + m[2, 2] * d + m[2, 3]
             # A point that is not in front, or has no depth, gets a ray outside any table.

@@ -118,6 +118,40 @@ def _exponentials(values: NDArray[np.float32], bits: NDArray[np.int32]) -> None:
 
 
 @kernel
+def _tile_differences(
+    features: NDArray[np.float32],
+    feature_weight: NDArray[np.float32],
+    vectors: NDArray[np.float32],
+    biases: NDArray[np.float32],
+    scale: np.float32,
+    differences: NDArray[np.float32],
+) -> None:
+    """Scaled products (4 n, N) of unit rows with the vectors after the first, the mean's."""
+    zero, low, high = np.float32(0.0), np.float32(-80.0), np.float32(80.0)
+    for i in range(features.shape[0]):
+        w = feature_weight[i]
+        inverse = zero
+        for p in range(1, vectors.shape[0], 4):
+            a0 = a1 = a2 = a3 = square = mean = zero
+            for d in range(features.shape[1]):
+                f = features[i, d]
+                square += f * f
+                mean += f * vectors[0, d]
+                a0 += f * vectors[p, d]
+                a1 += f * vectors[p + 1, d]
+                a2 += f * vectors[p + 2, d]
+                a3 += f * vectors[p + 3, d]
+            square += np.float32(2.0) * w * mean + w * w * biases[0]
+            inverse = scale / np.sqrt(max(square, np.float32(1e-30)))
+            a0, a1 = (a0 + w * biases[p]) * inverse, (a1 + w * biases[p + 1]) * inverse
+            a2, a3 = (a2 + w * biases[p + 2]) * inverse, (a3 + w * biases[p + 3]) * inverse
+            differences[p - 1, i] = min(max(a0, low), high)
+            differences[p, i] = min(max(a1, low), high)
+            differences[p + 1, i] = min(max(a2, low), high)
+            differences[p + 2, i] = min(max(a3, low), high)
+
+
+@kernel
 def softmax_first(
     features: NDArray[np.float32],
     feature_weight: NDArray[np.float32],
@@ -129,25 +163,30 @@ def softmax_first(
 ) -> None:
     """Softmax over all prompts at `logit_scale`; the first prompt's share goes to `scores` (N,).
 
-    Rows without features score 0.
+    The share is 1 / (1 + sum over the others of exp(logit - first logit)), so that only products
+    with the differences of prompts are needed. Rows without features score 0.
     """
-    cosines = np.empty((_TILE, vectors.shape[0]), dtype=np.float32)
-    odds = np.empty((prompts - 1, _TILE), dtype=np.float32)
+    columns = -(-(prompts - 1) // 4) * 4
+    steps = np.zeros((1 + columns, vectors.shape[1]), dtype=np.float32)
+    step_biases = np.zeros(1 + columns, dtype=np.float32)
+    steps[0], step_biases[0] = vectors[0], biases[0]
+    for p in range(1, prompts):
+        steps[p] = vectors[1 + p] - vectors[1]
+        step_biases[p] = biases[1 + p] - biases[1]
+    odds = np.empty((columns, _TILE), dtype=np.float32)
     bits = np.empty(odds.size, dtype=np.int32)
-    scale, one, low, high = (
-        np.float32(logit_scale),
-        np.float32(1.0),
-        np.float32(-80.0),
-        np.float32(80.0),
-    )
+    odds[:] = 0.0
+    one = np.float32(1.0)
     for start in range(0, scores.size, _TILE):
         stop = min(start + _TILE, scores.size)
-        _tile_cosines(features[start:stop], feature_weight[start:stop], vectors, biases, cosines)
-        odds[:] = low
-        for p in range(prompts - 1):
-            for i in range(stop - start):
-                x = scale * (cosines[i, p + 2] - cosines[i, 1])
-                odds[p, i] = min(max(x, low), high)
+        _tile_differences(
+            features[start:stop],
+            feature_weight[start:stop],
+            steps,
+            step_biases,
+            np.float32(logit_scale),
+            odds,
+        )
         _exponentials(odds.ravel(), bits)
         for i in range(stop - start):
             total = one

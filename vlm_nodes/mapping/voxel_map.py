@@ -678,8 +678,9 @@ class VoxelMap:
 
     def _adopt(self, content: map_file.MapFile) -> None:
         header = content.header
-        self._encoder_identity = str(header['encoder']) or self._encoder_identity
-        self._encoder_arguments = dict(header['encoder_arguments'])
+        if self._encoder is None:
+            self._encoder_identity = str(header['encoder'])
+            self._encoder_arguments = dict(header['encoder_arguments'])
         self._encoder_dim = int(header['encoder_dim'])
         self._featured_frames = int(header['featured_frames'])
         self._origin = None if header['origin'] is None else np.array(header['origin'], np.int64)

@@ -30,7 +30,7 @@ RECORD = np.dtype(
         ],
         'formats': ['i8', 'i8', '3f4', '3f4', 'f4', 'f4', 'f4', 'i4', 'u1'],
         'offsets': [0, 8, 16, 28, 40, 44, 48, 52, 56],
-        'itemsize': 60,
+        'itemsize': 57,
     }
 )
 COLUMNS = ('features', *(RECORD.names or ()))
