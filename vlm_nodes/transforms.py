@@ -65,8 +65,14 @@ def lookup_matrix(
         stopping: Set when the node ends: the wait then ends as well.
 
     Raises:
-        MissingTransformError: It did not come in time, or is no rigid transform.
+        MissingTransformError: It did not come in time, or is no rigid transform; or the stamp is 0,
+            by which tf means the latest transform, whenever that was.
     """
+    if stamp.sec == 0 and stamp.nanosec == 0:
+        raise MissingTransformError(
+            f'no transform from {child!r} to {parent!r}: the message is stamped 0, so it does not '
+            'say when it was taken'
+        )
     deadline = time.monotonic() + timeout_s
     while True:
         try:
