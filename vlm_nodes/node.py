@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,6 +44,9 @@ __all__ = [
     'sensor_qos',
 ]
 
+# What a signal may take to end a node, whatever it is about.
+LONGEST_END_S = 1.5
+
 # For timers that must go on when simulated time stands still.
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
@@ -52,6 +56,9 @@ LATCHED = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
+
+
+_interrupted = threading.Event()
 
 
 class StartError(Exception):
@@ -133,14 +140,23 @@ def sensor_qos(reliability: str, depth: int) -> QoSProfile:
 def run(make_node: Callable[[], Node], *, threads: int = 4) -> int:
     """Run a node until it is interrupted; returns the process's exit status.
 
-    SIGINT and SIGTERM end it in order, while it starts as well as while it runs. A `StartError` is
-    said in one line and ends with status 1.
+    SIGINT and SIGTERM end it in order, while it starts as well as while it runs, and within
+    `LONGEST_END_S` in any case. A `StartError` is said in one line and ends with status 1.
     """
+    _interrupted.clear()
+    signal.signal(signal.SIGINT, _interrupt)
     signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return _run(make_node, threads)
+    except KeyboardInterrupt:  # it came when the end had begun
+        return 0
+
+
+def _run(make_node: Callable[[], Node], threads: int) -> int:
     node: Node | None = None
     status = 0
     try:
-        rclpy.init()
+        _init()
         node = make_node()
         executor = SingleThreadedExecutor() if threads == 1 else MultiThreadedExecutor(threads)
         executor.add_node(node)
@@ -150,6 +166,10 @@ def run(make_node: Callable[[], Node], *, threads: int = 4) -> int:
     except StartError as error:
         sys.stderr.write(f'{error}\n')
         status = 1
+    except Exception:
+        # What a start stumbles over once its context is shut down is no error.
+        if not _interrupted.is_set():
+            raise
     finally:
         # A second signal, or one during the end, must not turn an orderly end into a trace.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -158,6 +178,13 @@ def run(make_node: Callable[[], Node], *, threads: int = 4) -> int:
             node.destroy_node()
         rclpy.try_shutdown()
     return status
+
+
+def _init() -> None:
+    try:
+        rclpy.init()
+    except Exception as error:  # rclpy has no public name for what it raises
+        raise StartError(f'bad ROS arguments: {" ".join(str(error).split())}') from error
 
 
 def main(make_node: Callable[[], Node], *, threads: int = 4) -> None:
@@ -169,4 +196,9 @@ def main(make_node: Callable[[], Node], *, threads: int = 4) -> None:
 
 
 def _interrupt(signum: int, frame: object) -> None:
+    if not _interrupted.is_set():
+        _interrupted.set()
+        late_end = threading.Timer(LONGEST_END_S, os._exit, [0])
+        late_end.daemon = True
+        late_end.start()
     raise KeyboardInterrupt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -57,6 +58,14 @@ class _Pair:
     rgb: Any
     depth: Any
     arrived_s: float
+
+
+def _check_names(values: dict[str, Any]) -> None:
+    if not values['map_frame']:
+        raise StartError('parameter map_frame is empty: name the frame to map in')
+    for name in values['cameras']:
+        if not re.fullmatch(r'/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*', name, re.ASCII):
+            raise StartError(f'parameter cameras: {name!r} cannot begin the name of a topic')
 
 
 class _MissingInfoError(Exception):
@@ -192,6 +201,7 @@ class MappingNode(Node):
         self._stamps = StampWatch()
         self._warnings = Throttle(WARN_PERIOD_S)
         self._problem: str | None = None
+        _check_names(values)
         self._dropped: tuple[float, str] | None = None
         self._paused = False
         self._published_version: tuple[int, ...] = ()
