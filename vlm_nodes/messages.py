@@ -228,6 +228,8 @@ def match_message(match: MapMatch) -> MapMatchMessage:
 
 def match_from_message(message: MapMatchMessage) -> MapMatch:
     """The match that a message tells of."""
+    from vlm_nodes.mapping.instances import MapMatch  # loads numba, which few nodes need
+
     return MapMatch(
         label=message.label,
         score=message.score,
