@@ -488,7 +488,9 @@ class VoxelMap:
         self, text: str, negatives: Sequence[str] = DEFAULT_NEGATIVES
     ) -> NDArray[np.float32]:
         """(N,) float32 score of every voxel in [0, 1]; 0 where a voxel has no features."""
-        return self.score_cloud(text, negatives)[1]
+        vectors = self._encode([text, *query.checked_negatives(text, negatives)])
+        with self._lock:
+            return self._scores(vectors)
 
     def score_cloud(
         self, text: str, negatives: Sequence[str] = DEFAULT_NEGATIVES
@@ -517,15 +519,15 @@ class VoxelMap:
         Raises:
             ValueError: A label or the percentile cannot be used.
         """
-        return self.label_cloud(labels, percentile=percentile)[1]
+        vectors = self._encode_labels(labels, percentile)
+        with self._lock:
+            return self._labels(vectors, percentile)
 
     def label_cloud(
         self, labels: Sequence[str], *, percentile: float | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """Points (N, 3) and their labels (N,), of the same moment."""
-        names = query.checked_labels(labels)
-        query.check_percentile(percentile)
-        vectors = self._encode([*names, query.OTHER])
+        vectors = self._encode_labels(labels, percentile)
         with self._lock:
             return self.points, self._labels(vectors, percentile)
 
@@ -580,6 +582,13 @@ class VoxelMap:
             points, scores = self.exact_points(), self._scores(vectors)
         plan = FloorPlan.of(points, resolution_m or self.config.voxel_size_m)
         return plan.regions(scores, max(min_score, 1e-6), min_area_m2)
+
+    def _encode_labels(
+        self, labels: Sequence[str], percentile: float | None
+    ) -> NDArray[np.float32]:
+        names = query.checked_labels(labels)
+        query.check_percentile(percentile)
+        return self._encode([*names, query.OTHER])
 
     def _encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         for text in texts:
