@@ -21,6 +21,7 @@ COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 
 # compressed_depth_image_transport's ConfigHeader: enum, then the two quantisation parameters.
+_JPEG_START, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
 _DEPTH_HEADER = struct.Struct('<iff')
 
 
@@ -37,13 +38,28 @@ def color_image(message: Any) -> NDArray[np.uint8]:
     Raises:
         DecodeError: The encoding is not one of colour, or the data are short or broken.
     """
+    return np.require(color_pixels(message), requirements=['O', 'W', 'C'])
+
+
+def color_pixels(message: Any) -> NDArray[np.uint8]:
+    """As `color_image`, but without a copy where the message holds RGB already.
+
+    Returns:
+        (H, W, 3) uint8 RGB; possibly a read-only view of the message, rows padded.
+
+    Raises:
+        DecodeError: The encoding is not one of colour, or the data are short or broken.
+    """
     if hasattr(message, 'format'):
-        bgr = _imdecode(message.data, cv2.IMREAD_COLOR, message.format)
-        return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+        _check_jpeg(message)
+        return np.asarray(_imdecode(message.data, cv2.IMREAD_COLOR_RGB, message.format), np.uint8)
+    if message.encoding == 'rgb8':
+        width = int(message.width)
+        return _rows(message, width * 3)[:, : width * 3].reshape(int(message.height), width, 3)
     if message.encoding.startswith(('8UC', '16UC', '32FC')):
         raise DecodeError(f'encoding {message.encoding!r} does not say its order of colours')
     try:
-        return np.array(image_to_cvimage(_packed(message), 'rgb8'), dtype=np.uint8)
+        return np.asarray(image_to_cvimage(_packed(message), 'rgb8'), dtype=np.uint8)
     except (ImageError, cv2.error, TypeError, ValueError) as error:
         raise DecodeError(f'image of encoding {message.encoding!r}: {error}') from error
 
@@ -62,6 +78,33 @@ def depth_image(message: Any) -> NDArray[np.float32]:
         return depth_to_metres(image, encoding)
     except ValueError as error:
         raise DecodeError(str(error)) from error
+
+
+def depth_millimetres(message: Any, unit_m: float = 0.001) -> NDArray[np.uint16]:
+    """A depth image in millimetres from what `depth_image` takes.
+
+    Args:
+        message: An Image or CompressedImage.
+        unit_m: Metres of one unit of integer encodings; REP-118 says millimetres.
+
+    Returns:
+        (H, W) uint16 millimetres, 0 where there is no reading or one beyond 65.534 m.
+
+    Raises:
+        DecodeError: The encoding is not one of depth, or the data are short or broken.
+    """
+    compressed = hasattr(message, 'format')
+    image, encoding = _compressed_depth(message) if compressed else _raw(message)
+    if encoding in ('16UC1', 'mono16') and image.dtype == np.uint16 and unit_m == 0.001:
+        return np.where(image == np.uint16(65535), np.uint16(0), image)
+    try:
+        metres = depth_to_metres(image, encoding)
+    except ValueError as error:
+        raise DecodeError(str(error)) from error
+    scale = 1e3 if encoding == '32FC1' else unit_m * 1e6
+    millimetres = np.nan_to_num(np.rint(metres * np.float32(scale)), nan=0.0)
+    millimetres[millimetres > 65534] = 0
+    return millimetres.astype(np.uint16)
 
 
 def camera(message: Any) -> Camera:
@@ -109,6 +152,17 @@ def _packed(message: Any) -> SimpleNamespace:
     """The image with the padding at the end of its rows taken away."""
     _, _, dtype, channels = to_cvtype(message.encoding)
     row = int(message.width) * channels * np.dtype(dtype).itemsize
+    return SimpleNamespace(
+        width=int(message.width),
+        height=int(message.height),
+        encoding=message.encoding,
+        is_bigendian=bool(message.is_bigendian),
+        data=np.ascontiguousarray(_rows(message, row)[:, :row]),
+    )
+
+
+def _rows(message: Any, row: int) -> NDArray[np.uint8]:
+    """(H, step) bytes of an image whose rows need `row` bytes each."""
     height, step = int(message.height), int(message.step)
     data = np.frombuffer(message.data, dtype=np.uint8)
     if step < row:
@@ -120,14 +174,7 @@ def _packed(message: Any) -> SimpleNamespace:
             f'{message.width}x{height} {message.encoding} with step {step} needs {height * step} '
             f'bytes, the message holds {data.size}'
         )
-    rows = data[: height * step].reshape(height, step)[:, :row]
-    return SimpleNamespace(
-        width=int(message.width),
-        height=height,
-        encoding=message.encoding,
-        is_bigendian=bool(message.is_bigendian),
-        data=np.ascontiguousarray(rows),
-    )
+    return data[: height * step].reshape(height, step)
 
 
 def _raw(message: Any) -> tuple[NDArray[Any], str]:
@@ -159,6 +206,13 @@ def _from_inverse_depth(image: NDArray[Any], a: float, b: float) -> NDArray[np.f
     known = image > 0
     metres[known] = a / (image[known].astype(np.float64) - b)
     return metres
+
+
+def _check_jpeg(message: Any) -> None:
+    # The decoder fills a JPEG that is cut short with grey and says nothing.
+    data = bytes(message.data)
+    if data.startswith(_JPEG_START) and data.rfind(_JPEG_END) < 0:
+        raise DecodeError(f'{len(data)} bytes of format {message.format!r} are no whole image')
 
 
 def _imdecode(data: Any, flags: int, format_: str) -> NDArray[Any]:

@@ -7,19 +7,23 @@ silently short, and errors that name the bag, the topic and how far reading came
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+import struct
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from rosbags.highlevel import AnyReader
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 logger = logging.getLogger(__name__)
 
 BAG_FILE_SUFFIXES = ('.bag', '.mcap', '.db3')
 DISTROS = tuple(store.value.removeprefix('ros2_') for store in Stores if 'ros2' in store.value)
+# Both serialisations begin with 4 bytes (CDR's encapsulation, ROS 1's sequence number), then the stamp.
+_STAMP = {little: struct.Struct(f'{order}4xiI') for little, order in ((True, '<'), (False, '>'))}
+_HEADER_TYPE = 'std_msgs/msg/Header'
 _ADVICE = {
     'File end magic': 'it was not closed, as when a recorder is killed',
     'disk image is malformed': 'the sqlite file is cut short',
@@ -59,6 +63,23 @@ class Topic:
 
 
 @dataclass(frozen=True)
+class RawMessage:
+    """One message of a bag as it was recorded.
+
+    Attributes:
+        topic: Where it was published.
+        msgtype: Its type.
+        receive_ns: When the recorder received it, in nanoseconds.
+        raw: The message serialised.
+    """
+
+    topic: str
+    msgtype: str
+    receive_ns: int
+    raw: bytes
+
+
+@dataclass(frozen=True)
 class Message:
     """One message of a bag.
 
@@ -89,7 +110,7 @@ def time_to_ns(stamp: Any) -> int:
 def is_bag(path: Path) -> bool:
     """Whether a path looks like a bag: a bag file, or a directory that holds rosbag2 files."""
     if path.is_dir():
-        return (path / 'metadata.yaml').is_file() or bool(_storage_files(path))
+        return (path / 'metadata.yaml').is_file() or bool(storage_files(path))
     return path.suffix in BAG_FILE_SUFFIXES
 
 
@@ -99,18 +120,38 @@ class BagReader:
     Args:
         path: A ROS 1 `.bag`, a rosbag2 directory, or a bare `.mcap` or `.db3`.
         distro: ROS 2 release whose message definitions serve bags that hold none of their own.
+        message_folders: Folders of further .msg files, as PACKAGE/msg/NAME.msg.
+        recover: Read what can be had of a damaged bag; what was done is told in `recovery`.
 
     Raises:
         BagError: The bag is absent, damaged at its opening, or of an unknown kind.
     """
 
-    def __init__(self, path: Path | str, *, distro: str = 'jazzy') -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        distro: str = 'jazzy',
+        message_folders: Sequence[Path | str] = (),
+        recover: bool = False,
+    ) -> None:
         self.path = Path(path)
+        self.recover = recover
+        self.recovery: tuple[str, ...] = ()
         self._counts: dict[str, int] = {}
         self._problems: list[str] = []
         if distro not in DISTROS:
             raise BagError(f'unknown ROS 2 release {distro!r}; known are {", ".join(DISTROS)}')
-        self._reader = _open_reader(self.path, distro)
+        store = get_typestore(Stores(f'ros2_{distro}'))
+        store.register(read_definitions(message_folders))
+        self._reader: Any
+        if recover:
+            # Salvage is rare: bags that are whole are read without what it needs.
+            from bag_tools.recover import open_salvaged
+
+            self._reader, self.recovery = open_salvaged(self.path, store)
+        else:
+            self._reader = open_reader(self.path, store)
         self.topics = _topics(self._reader)
 
     def __enter__(self) -> BagReader:
@@ -161,6 +202,52 @@ class BagReader:
             yield from self._deliver(connections, counts)
         self._compare(counts)
 
+    def raw_messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
+        """Messages as `messages` gives them, but not deserialised.
+
+        Args:
+            topics: Names to read; None reads all.
+
+        Raises:
+            BagError: A topic is not in the bag.
+            DamagedBagError: The bag is damaged in the middle.
+        """
+        names = self._check_names(topics)
+        connections = [c for c in self._reader.connections if c.topic in names]
+        counts = dict.fromkeys(sorted(names), 0)
+        if connections:
+            yield from self._deliver_raw(connections, counts)
+        self._compare(counts)
+
+    def deserialize(self, message: RawMessage) -> Any:
+        """What a raw message says; arrays in it are read-only views of its bytes.
+
+        Raises:
+            BagError: Its bytes are no message of its type.
+        """
+        try:
+            return self._reader.deserialize(message.raw, message.msgtype)
+        except Exception as error:  # broken bytes raise many kinds
+            raise BagError(f'{message.topic}: no {message.msgtype}: {_reason(error)}') from error
+
+    def has_header(self, topic: str) -> bool:
+        """Whether a topic's messages begin with a header."""
+        definition = self._reader.typestore.fielddefs.get(self.topics[topic].msgtype)
+        return bool(definition and definition[1] and definition[1][0][1][1] == _HEADER_TYPE)
+
+    def header_stamp_ns(self, message: RawMessage) -> int:
+        """The stamp of a message that begins with a header, without deserialising the rest.
+
+        Raises:
+            BagError: The message is too short.
+        """
+        little = not self._reader.is2 or bool(message.raw[1] & 1)
+        try:
+            seconds, nanoseconds = _STAMP[little].unpack_from(message.raw)
+        except struct.error as error:
+            raise BagError(f'{message.topic}: a message of {len(message.raw)} bytes') from error
+        return int(seconds) * 1_000_000_000 + int(nanoseconds)
+
     def _check_names(self, topics: Collection[str] | None) -> set[str]:
         names = set(self.topics if topics is None else topics)
         if missing := names - set(self.topics):
@@ -171,18 +258,26 @@ class BagReader:
         return names
 
     def _deliver(self, connections: list[Any], counts: dict[str, int]) -> Iterator[Message]:
+        for message in self._deliver_raw(connections, counts):
+            try:
+                data = self._reader.deserialize(message.raw, message.msgtype)
+            except Exception as error:  # broken bytes raise many kinds
+                counts[message.topic] -= 1
+                raise self._damaged(error, counts) from error
+            yield Message(message.topic, message.msgtype, message.receive_ns, data)
+
+    def _deliver_raw(self, connections: list[Any], counts: dict[str, int]) -> Iterator[RawMessage]:
         stream = self._reader.messages(connections=connections)
         while True:
             try:
                 item = next(stream, None)
-                if item is None:
-                    return
-                connection, receive_ns, raw = item
-                data = self._reader.deserialize(raw, connection.msgtype)
             except Exception as error:  # the storage libraries raise many kinds
                 raise self._damaged(error, counts) from error
+            if item is None:
+                return
+            connection, receive_ns, raw = item
             counts[connection.topic] += 1
-            yield Message(connection.topic, connection.msgtype, receive_ns, data)
+            yield RawMessage(connection.topic, connection.msgtype, receive_ns, raw)
 
     def _damaged(self, error: Exception, counts: dict[str, int]) -> DamagedBagError:
         total, claimed = sum(counts.values()), sum(self.topics[name].claimed for name in counts)
@@ -206,12 +301,38 @@ class BagReader:
                 self._problems.append(text)
 
 
-def _storage_files(folder: Path) -> list[Path]:
+def read_definitions(folders: Sequence[Path | str]) -> dict[str, Any]:
+    """Message types of .msg files that lie as PACKAGE/msg/NAME.msg below folders.
+
+    Raises:
+        BagError: A folder is absent or holds none, or a file is no definition.
+    """
+    types: dict[str, Any] = {}
+    for folder in map(Path, folders):
+        files = sorted(folder.rglob('*.msg'))
+        if not files:
+            raise BagError(f'{folder} holds no .msg files')
+        for file in files:
+            package = file.parent.parent if file.parent.name == 'msg' else file.parent
+            try:
+                types.update(
+                    get_types_from_msg(
+                        file.read_text(encoding='utf-8'),
+                        f'{package.resolve().name}/msg/{file.stem}',
+                    )
+                )
+            except Exception as error:  # the parser raises many kinds
+                raise BagError(f'{file} is no message definition: {error}') from error
+    return types
+
+
+def storage_files(folder: Path) -> list[Path]:
+    """The .mcap and .db3 files of a folder, by name."""
     return sorted(p for suffix in ('*.mcap', '*.db3') for p in folder.glob(suffix))
 
 
 def _first_storage(folder: Path) -> str:
-    files = _storage_files(folder)
+    files = storage_files(folder)
     return str(files[0]) if files else 'the storage file'
 
 
@@ -224,7 +345,7 @@ def _check_path(path: Path) -> None:
     if not path.exists():
         raise BagError(f'there is no bag at {path}')
     if path.is_dir() and not (path / 'metadata.yaml').is_file():
-        files = _storage_files(path)
+        files = storage_files(path)
         if not files:
             raise BagError(f'{path} is not a bag: it holds no metadata.yaml, .mcap or .db3')
         raise BagError(
@@ -238,10 +359,19 @@ def _check_path(path: Path) -> None:
             raise BagError(f'{path} is empty (0 bytes)')
 
 
-def _open_reader(path: Path, distro: str) -> AnyReader:
+def open_reader(path: Path, store: Any) -> AnyReader:
+    """The storage library's reader of a bag.
+
+    Args:
+        path: The bag.
+        store: Typestore for bags without definitions of their own.
+
+    Raises:
+        BagError: The bag cannot be opened.
+    """
     _check_path(path)
     try:
-        reader = AnyReader([path], default_typestore=get_typestore(Stores(f'ros2_{distro}')))
+        reader = AnyReader([path], default_typestore=store)
         reader.open()
     except Exception as error:  # the storage libraries raise many kinds
         hint = next((why for text, why in _ADVICE.items() if text in str(error)), '')

@@ -46,7 +46,8 @@ class StreamSettings:
     """One stream of the output.
 
     Attributes:
-        topics: Topics to take it from; the first that the bag holds messages of is used.
+        topics: Topics to take it from; the first that the bag holds messages of is used;
+            '*' stands for any part of a name.
         kind: 'color' (RGB uint8), 'depth' (uint16 millimetres), 'joints' (JointState or
             JointTrajectory, matched by name) or 'fields' (numbers of any message).
         policy: 'nearest', 'latest' (not after the tick) or, for numbers, 'linear'. None takes
@@ -254,7 +255,7 @@ def _gelsight(number: int) -> tuple[str, ...]:
     return (
         f'{base}/raspicam_node/image/compressed',
         f'{base}/image/compressed',
-        f'{base}/**/image/compressed',
+        f'{base}/*/image/compressed',
         f'{base}/image_raw/compressed',
         f'{base}/image_raw',
     )
