@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -95,7 +96,7 @@ class Episode:
             raise EpisodeError(f'{self.path} has no {JOINT_NAMES}: which joint is which is unknown')
         return tuple(str(name) for name in self.array(JOINT_NAMES))
 
-    @property
+    @cached_property
     def metadata(self) -> dict[str, Any]:
         """What the converter noted; empty where it noted nothing.
 
@@ -111,6 +112,27 @@ class Episode:
         if not isinstance(values, dict):
             raise EpisodeError(f'{self.path}: {METADATA} is no JSON object')
         return values
+
+    def described(self, key: str) -> dict[str, Any]:
+        """What the converter noted of a stream: 'topic', 'kind', 'columns' and so on."""
+        streams = self.metadata.get('streams')
+        noted = streams.get(key) if isinstance(streams, dict) else None
+        return noted if isinstance(noted, dict) else {}
+
+    def columns(self, key: str) -> tuple[str, ...]:
+        """Names of a stream's columns; empty where it has none.
+
+        Actions have the names of the stream that they were made of.
+        """
+        if key == JOINTS:
+            return self.joint_names
+        width = self.headers[key].shape[1:]
+        actions = self.metadata.get('actions') if key == ACTIONS else None
+        source = (actions.get('command') or actions.get('source')) if actions else key
+        names = self.described(str(source)).get('columns')
+        if names is None and key == ACTIONS and width == (len(self.joint_names),):
+            return self.joint_names
+        return tuple(str(name) for name in names) if names and width == (len(names),) else ()
 
     def array(self, key: str) -> NDArray[Any]:
         """One array whole."""

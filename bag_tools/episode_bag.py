@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,8 @@ TOPICS: Mapping[str, str] = {
 # How image_transport names it: the source's encoding, then the codec and what it was given.
 JPEG_FORMAT = 'rgb8; jpeg compressed bgr8'
 _JPEG_SUFFIX = '/compressed'
+_TRANSPORTS = (_JPEG_SUFFIX, '/compressedDepth')
+_JOINT_FIELDS = ('velocity', 'effort')
 # Ticks read at once of each stream.
 _BLOCK = 8
 
@@ -89,7 +91,6 @@ class EpisodeBag:
         self._store = get_typestore(Stores.ROS2_JAZZY)
         self._types = self._store.types
         self.stamps = self._read_stamps()
-        self._names = list(episode.joint_names) if JOINTS in episode.streams else []
         self._streams = [stream for key in episode.streams if (stream := self._stream(key))]
         if not self._streams:
             raise EpisodeError(f'{episode.path} has no stream to write: give topics')
@@ -157,13 +158,23 @@ class EpisodeBag:
         valid = self.episode.array(mask).reshape(self.episode.steps, -1).astype(np.bool_)
         return np.asarray(valid.all(axis=1))
 
-    def _stream(self, key: str) -> _Stream | None:
-        topic = {**TOPICS, ACTIONS: '', **(self.config.topics or {})}.get(key)
-        if topic is None:
+    def _topic(self, key: str) -> str:
+        """Where a stream is written: as asked, as it was recorded, or where it is usual."""
+        asked = (self.config.topics or {}).get(key)
+        if asked is not None:
+            return asked
+        if key == ACTIONS:
+            return ''
+        topic = str(self.episode.described(key).get('topic') or TOPICS.get(key, ''))
+        if not topic:
             raise EpisodeError(
-                f'{self.episode.path}: no topic is known for {key}: give one, or none to leave it '
-                'out'
+                f'{self.episode.path}: no topic is known for {key}: give one, or an empty one to '
+                'leave it out'
             )
+        return next((topic.removesuffix(t) for t in _TRANSPORTS if topic.endswith(t)), topic)
+
+    def _stream(self, key: str) -> _Stream | None:
+        topic = self._topic(key)
         if not topic:
             return None
         header, frame_id = self.episode.headers[key], f'{key}_optical_frame'
@@ -175,12 +186,17 @@ class EpisodeBag:
             return _Stream(key, name, frame_id, COMPRESSED_IMAGE, partial(self._jpeg, quality))
         if len(header.shape) == 3 and header.dtype == np.uint16:
             return _Stream(key, topic, frame_id, IMAGE, partial(self._image, '16UC1'))
-        if key in (JOINTS, ACTIONS) and header.shape[1:] == (len(self._names),):
-            return _Stream(key, topic, '', JOINT_STATE, self._joints)
+        if self._is_joints(key):
+            columns = _joint_columns(self.episode.columns(key))
+            return _Stream(key, topic, '', JOINT_STATE, partial(self._joints, columns))
         raise EpisodeError(
             f'{self.episode.path}: {key} of shape {header.shape} {header.dtype} is neither colour '
-            f'nor depth nor of the {len(self._names)} joints: leave it out'
+            'nor depth nor of joints with names: leave it out'
         )
+
+    def _is_joints(self, key: str) -> bool:
+        known = key in (JOINTS, ACTIONS) or self.episode.described(key).get('kind') == 'joints'
+        return known and self.episode.headers[key].shape[1:] == (len(self.episode.columns(key)),)
 
     def _header(self, stamp_ns: int, frame_id: str) -> Any:
         seconds, nanoseconds = divmod(stamp_ns, 1_000_000_000)
@@ -207,16 +223,38 @@ class EpisodeBag:
             COMPRESSED_IMAGE, header=header, format=JPEG_FORMAT, data=np.asarray(data).reshape(-1)
         )
 
-    def _joints(self, header: Any, values: NDArray[Any]) -> Any:
-        none = np.empty(0, dtype=np.float64)
-        return self._make(
-            JOINT_STATE,
-            header=header,
-            name=self._names,
-            position=values.astype(np.float64),
-            velocity=none,
-            effort=none,
-        )
+    def _joints(
+        self, columns: Mapping[str, Mapping[str, int]], header: Any, values: NDArray[Any]
+    ) -> Any:
+        fields = {
+            field: np.array([values[at] for at in places.values()], dtype=np.float64)
+            for field, places in columns.items()
+        }
+        names = list(dict.fromkeys(name for places in columns.values() for name in places))
+        return self._make(JOINT_STATE, header=header, name=names, **fields)
 
     def _make(self, msgtype: str, **fields: Any) -> Any:
         return self._types[msgtype](**fields)
+
+
+def _joint_columns(names: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Columns of JointState's fields, by joint: 'lift' is its position, 'lift/effort' its effort.
+
+    Raises:
+        EpisodeError: A field has some of the joints only.
+    """
+    columns: dict[str, dict[str, int]] = {'position': {}, 'velocity': {}, 'effort': {}}
+    for at, name in enumerate(names):
+        joint, _, last = name.rpartition('/')
+        if joint and last in _JOINT_FIELDS:
+            columns[last][joint] = at
+        else:
+            columns['position'][name] = at
+    fullest = max(columns.values(), key=len)
+    for field, places in columns.items():
+        if places and list(places) != list(fullest):
+            raise EpisodeError(
+                f'{field} is known of {", ".join(places)}, not of {", ".join(fullest)}: a '
+                'JointState has all or none'
+            )
+    return columns

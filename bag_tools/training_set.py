@@ -118,8 +118,9 @@ class TrainingSet:
         self.task_texts = tuple(sorted(set(tasks)))
         self.joint_names = episodes[0].joint_names
         self._refuse_twins()
-        self.keys = self._find_keys()
-        self.columns = [self._columns(episode) for episode in episodes]
+        self.streams, self.keys = self._find_keys()
+        # Names first: 'has no elbow' says more than 'has one joint less'.
+        self._orders = [self._order(episode) for episode in episodes]
         for episode in episodes:
             self._check_shapes(episode)
         self.is_test = split_by_task(tasks, config.test_share, config.seed)
@@ -152,12 +153,7 @@ class TrainingSet:
     @property
     def reordered(self) -> list[Path]:
         """Episodes whose joints come in another order than the first one's."""
-        plain = list(range(len(self.joint_names)))
-        return [
-            e.path
-            for e, columns in zip(self.episodes, self.columns, strict=True)
-            if columns != plain
-        ]
+        return [e.path for e, order in zip(self.episodes, self._orders, strict=True) if order]
 
     @property
     def untested_tasks(self) -> list[str]:
@@ -213,9 +209,11 @@ class TrainingSet:
                 f'{self.episodes[0].path} has the joint {", ".join(twins)} more than once'
             )
 
-    def _find_keys(self) -> tuple[str, ...]:
+    def _find_keys(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The streams to take, and with them stamps and masks: all arrays to write."""
         first = self.episodes[0]
-        streams = self.config.streams or first.streams
+        chosen = self.config.streams or first.streams
+        streams = tuple(dict.fromkeys((*chosen, self.config.images, JOINTS)))
         for episode in self.episodes:
             self._check_streams(episode, streams)
         names = [self.file_name(key).removesuffix('.npy') for key in streams]
@@ -225,11 +223,10 @@ class TrainingSet:
                 'another file of the data set: rename it'
             )
         beside = [key for key in first.keys if key == STAMPS or _is_valid_of(key, streams)]
-        return tuple(sorted({*streams, *beside}))
+        return streams, tuple(sorted({*streams, *beside}))
 
     def _check_streams(self, episode: Episode, streams: Sequence[str]) -> None:
-        needed = {*streams, self.config.images, JOINTS, STAMPS}
-        if missing := sorted(needed - set(episode.keys)):
+        if missing := sorted({*streams, STAMPS} - set(episode.keys)):
             raise EpisodeError(
                 f'{episode.path} has no {", ".join(missing)}; it has {", ".join(episode.streams)}'
             )
@@ -240,15 +237,19 @@ class TrainingSet:
                 'say which streams to take'
             )
 
-    def _columns(self, episode: Episode) -> list[int]:
-        """Where the joints of the first episode are in another one."""
-        names = episode.joint_names
-        if sorted(names) != sorted(self.joint_names):
-            raise EpisodeError(
-                f'{episode.path} has the joints {", ".join(names)}, but '
-                f'{self.episodes[0].path} has {", ".join(self.joint_names)}'
-            )
-        return [names.index(name) for name in self.joint_names]
+    def _order(self, episode: Episode) -> dict[str, list[int]]:
+        """Where the columns of the first episode are in another one, for streams that differ."""
+        order = {}
+        for key in self.streams:
+            wanted, names = self.episodes[0].columns(key), episode.columns(key)
+            if sorted(names) != sorted(wanted):
+                raise EpisodeError(
+                    f'{episode.path}: {key} has the columns {", ".join(names)}, but '
+                    f'{self.episodes[0].path} has {", ".join(wanted)}'
+                )
+            if names != wanted:
+                order[key] = [names.index(name) for name in wanted]
+        return order
 
     def _check_shapes(self, episode: Episode) -> None:
         for key in self.keys:
@@ -260,18 +261,19 @@ class TrainingSet:
                     f'{episode.path}: {key} is {_text(here)}, but {_text(first)} in '
                     f'{self.episodes[0].path}'
                 )
-        if self._first(JOINTS).shape[1:] != (len(self.joint_names),):
+            if is_valid_key(key) and here.shape != (episode.steps,):
+                raise EpisodeError(f'{episode.path}: {key} is {_text(here)} a tick, not one')
+        joints = self._first(JOINTS)
+        if joints.shape[1:] != (len(self.joint_names),):
             raise EpisodeError(
-                f'{episode.path}: {JOINTS} is {_text(self._first(JOINTS))} a tick, but '
+                f'{episode.path}: {JOINTS} is {_text(joints)} a tick, but '
                 f'{len(self.joint_names)} joints have names'
             )
 
     def _in_order(self, i: int, key: str, block: NDArray[Any]) -> NDArray[Any]:
-        """A block of an episode with its joints in the order of the first episode's."""
-        per_joint = key.removeprefix(f'{VALID}_') in BOUNDS and block.ndim == 2
-        if per_joint and block.shape[1] == len(self.joint_names):
-            return np.asarray(block[:, self.columns[i]])
-        return block
+        """A block of an episode with its columns in the order of the first episode's."""
+        order = self._orders[i].get(key)
+        return block if order is None else np.asarray(block[:, order])
 
     def _bounds(self, key: str) -> Bounds:
         size = self._first(key).shape[1]
@@ -288,13 +290,12 @@ class TrainingSet:
         return Bounds.of(low, high, self.config.still_range)
 
     def _valid(self, i: int, key: str) -> NDArray[np.bool_]:
-        """(T, 1) or (T, P): where a stream of an episode was measured."""
+        """(T, 1): where a stream of an episode was measured."""
         episode = self.episodes[i]
         mask = next((name for name in (f'{VALID}_{key}', VALID) if name in self.keys), None)
         if mask is None:
             return np.ones((episode.steps, 1), dtype=np.bool_)
-        valid = self._in_order(i, mask, episode.array(mask)).astype(np.bool_)
-        return valid.reshape(episode.steps, -1)
+        return episode.array(mask).astype(np.bool_).reshape(episode.steps, 1)
 
     def _refuse_not_finite(self, i: int, key: str, values: NDArray[Any]) -> None:
         bad = np.argwhere(~np.isfinite(values))
