@@ -213,7 +213,7 @@ class TrainingSet:
         """The streams to take, and with them stamps and masks: all arrays to write."""
         first = self.episodes[0]
         chosen = self.config.streams or first.streams
-        streams = tuple(dict.fromkeys((*chosen, self.config.images, JOINTS)))
+        streams = tuple(dict.fromkeys((JOINTS, self.config.images, *chosen)))
         for episode in self.episodes:
             self._check_streams(episode, streams)
         names = [self.file_name(key).removesuffix('.npy') for key in streams]
