@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from vlm_nodes.clip.projection import FeatureProjection
 from vlm_nodes.geometry import Camera, RgbdFrame
-from vlm_nodes.mapping import VoxelMap, VoxelMapConfig
+from vlm_nodes.mapping import DEFAULT_NEGATIVES, VoxelMap, VoxelMapConfig
 from vlm_nodes.mapping.jit import kernel
 from vlm_nodes.mapping.reduction import fit_reduction
 
@@ -37,7 +37,10 @@ CAMERA = Camera(640, 480, 525.0, 525.0, 319.5, 239.5)
 
 
 class Texts:
-    """Text vectors around a common direction, as CLIP's are: about 0.7 to each other."""
+    """Text vectors around a common direction, as CLIP's are: about 0.7 to each other.
+
+    Generic words lie nearer to the common direction, so that they win where a name does not fit.
+    """
 
     identity, dim, logit_scale = 'benchmark', DIM, 100.0
 
@@ -49,7 +52,10 @@ class Texts:
 
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(N, 512) float32."""
-        return self.vectors[[sum(text.encode()) % NAMES for text in texts]]
+        vectors = self.vectors[[sum(text.encode()) % NAMES for text in texts]].copy()
+        generic = [text in DEFAULT_NEGATIVES for text in texts]
+        vectors[generic] = 0.3 * vectors[generic] + 0.7 * self.vectors.mean(axis=0)
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def build_map(voxels: int, seed: int) -> VoxelMap:
