@@ -1,0 +1,142 @@
+"""Parameter file and launch files, launched for real where launch and launch_ros are."""
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import rclpy
+import yaml
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import parameter_value_to_python
+from rclpy.parameter_client import AsyncParameterClient
+
+from vlm_nodes.mapping.parameters import PARAMETERS
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+ABSENT = 'launch and launch_ros have no wheels: run this where ROS 2 is installed'
+
+
+def test_the_parameter_file_names_exactly_the_parameters_with_their_defaults():
+    content = yaml.safe_load((REPOSITORY / 'config' / 'mapping.yaml').read_text())
+    written = content['/**']['ros__parameters']
+    declared = {parameter.name: parameter.default for parameter in PARAMETERS}
+    assert list(written) == list(declared)
+    assert written == declared
+    assert all(type(written[name]) is type(declared[name]) for name in declared)
+
+
+def test_every_parameter_in_the_file_has_a_comment():
+    lines = (REPOSITORY / 'config' / 'mapping.yaml').read_text().splitlines()
+    values = [
+        line for line in lines if line.startswith('    ') and not line.strip().startswith('#')
+    ]
+    assert len(values) == len(PARAMETERS)
+    assert all('  # ' in line for line in values)
+
+
+# Launches a file as `ros2 launch FILE NAME:=VALUE` does.
+LAUNCH = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+service = LaunchService()
+arguments = [word.split(':=', 1) for word in sys.argv[2:]]
+included = IncludeLaunchDescription(sys.argv[1], launch_arguments=arguments)
+service.include_launch_description(LaunchDescription([included]))
+sys.exit(service.run())
+"""
+EXECUTABLE = 'from vlm_nodes.executables import mapping_node; mapping_node()'
+PATIENCE_S = 60.0
+
+
+@pytest.fixture
+def prefix(tmp_path, monkeypatch):
+    """An install space that holds the executable, as colcon makes it."""
+    pytest.importorskip('launch_ros', reason=ABSENT)
+    index = tmp_path / 'share/ament_index/resource_index/packages'
+    script = tmp_path / 'lib/vlm_nodes/mapping_node'
+    for folder in (index, script.parent):
+        folder.mkdir(parents=True)
+    (index / 'vlm_nodes').touch()
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{EXECUTABLE}" "$@"\n')
+    script.chmod(0o755)
+    monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv('PYTHONPATH', str(REPOSITORY), prepend=os.pathsep)
+    monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'log'))
+    return tmp_path
+
+
+@contextmanager
+def launched(file, *arguments):
+    command = [sys.executable, '-c', LAUNCH, str(REPOSITORY / 'launch' / file), *arguments]
+    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.STDOUT, 'text': True}
+    with subprocess.Popen(command, start_new_session=True, **pipes) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def graph(prefix, ros_domain):
+    context = Context()
+    rclpy.init(context=context, domain_id=ros_domain)
+    node = rclpy.create_node('onlooker', context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    yield node
+    executor.shutdown()
+    node.destroy_node()
+    context.shutdown()
+
+
+def parameters(node, *names):
+    client = AsyncParameterClient(node, 'mapping_node')
+    assert client.wait_for_services(PATIENCE_S)
+    future = client.get_parameters(list(names))
+    node.executor.spin_until_future_complete(future, PATIENCE_S)
+    values = (parameter_value_to_python(value) for value in future.result().values)
+    return dict(zip(names, values, strict=True))
+
+
+def topics(node):
+    return {name for name, _ in node.get_topic_names_and_types()}
+
+
+def ends_well(process):
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert 'process has finished cleanly' in output
+    assert 'Traceback' not in output
+
+
+def test_mapping_comes_up_with_what_is_given_over_what_the_file_says(graph, tmp_path):
+    file = tmp_path / 'robot.yaml'
+    file.write_text('/**: {ros__parameters: {map_frame: odom, voxel_size_m: 0.1, model: tiny}}')
+    arguments = [f'params_file:={file}', 'model:=none', 'rgb:=/front/color', 'map_file:=007']
+    with launched('mapping.launch.py', *arguments) as process:
+        expected = {
+            'map_frame': 'odom',
+            'voxel_size_m': 0.1,
+            'model': 'none',
+            'map_file': '007',
+            'use_sim_time': False,
+        }
+        assert parameters(graph, *expected) == expected
+        assert {'/front/color', '/depth', '/camera_info'} <= topics(graph)
+        assert '/rgb' not in topics(graph)
+        ends_well(process)
+
+
+def test_isaac_sim_comes_up_on_simulated_time_in_the_frame_of_the_bridge(graph):
+    with launched('isaac_sim.launch.py', 'model:=none') as process:
+        expected = {'map_frame': 'world', 'use_sim_time': True, 'model': 'none', 'sync_queue': 10}
+        assert parameters(graph, *expected) == expected
+        assert {'/rgb', '/depth', '/camera_info', '/clock'} <= topics(graph)
+        ends_well(process)
