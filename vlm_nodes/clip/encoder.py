@@ -89,6 +89,7 @@ class Encoder:
         if config.num_threads is not None:
             torch.set_num_threads(config.num_threads)
         source = find_model(config.model, config.pretrained, config.weights_dir)
+        self.config = config
         self._model: Any = load_model(source).to(config.device)
         self._device = torch.device(config.device)
         self._autocast_type = PRECISIONS[config.precision]
