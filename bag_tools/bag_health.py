@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bag_tools.reader import BagError, BagReader, DamagedBagError, Message
+from bag_tools.reader import BagError, BagReader, RawMessage, Topic
 
 # An interval this many times the usual one is a gap: two samples or more are missing. The usual one
 # is the 90th percentile: several publishers of one topic, as of tf, make most intervals tiny.
@@ -74,35 +74,31 @@ class BagHealth:
     damage: tuple[str, ...]
 
 
-@dataclass
-class _Times:
-    receive: array[int] = field(default_factory=lambda: array('q'))
-    header: array[int] = field(default_factory=lambda: array('q'))
-
-    def add(self, message: Message) -> None:
-        self.receive.append(message.receive_ns)
-        if getattr(message.data, 'header', None) is not None:
-            self.header.append(message.stamp_ns)
-
-
-def examine(bag: BagReader, messages: Iterable[Message] | None = None) -> BagHealth:
+def examine(bag: BagReader, messages: Iterable[RawMessage] | None = None) -> BagHealth:
     """Read a bag from end to end and say how well it is.
 
-    A bag that is damaged in the middle is examined up to there.
+    A bag that is damaged in the middle is examined up to there. Messages are not deserialised, so
+    that types without a definition count as well.
 
     Args:
         bag: An open bag.
-        messages: All of its messages, where a progress bar is to go around them.
+        messages: All of its raw messages, where a progress bar is to go around them.
     """
-    times = {name: _Times() for name in bag.topics}
-    damage: list[str] = []
+    receive = {name: array('q') for name in bag.topics}
+    header = {name: array('q') for name in bag.topics if bag.has_header(name)}
+    damage = [f'recovered: {text}' for text in bag.recovery]
     try:
-        for message in bag.messages() if messages is None else messages:
-            times[message.topic].add(message)
-    except DamagedBagError as error:
+        for message in bag.raw_messages() if messages is None else messages:
+            receive[message.topic].append(message.receive_ns)
+            if message.topic in header:
+                header[message.topic].append(bag.header_stamp_ns(message))
+    except BagError as error:
         damage.append(str(error))
     damage += bag.problems
-    topics = tuple(_topic_health(bag, name, times[name]) for name in sorted(bag.topics))
+    topics = tuple(
+        _topic_health(bag.topics[name], receive[name], header.get(name))
+        for name in sorted(bag.topics)
+    )
     return BagHealth(bag.path, bag.duration_s, topics, tuple(damage))
 
 
@@ -111,17 +107,16 @@ def unreadable(path: Path, error: BagError) -> BagHealth:
     return BagHealth(path, 0.0, (), (str(error),))
 
 
-def _topic_health(bag: BagReader, name: str, times: _Times) -> TopicHealth:
-    topic, read = bag.topics[name], len(times.receive)
-    receive = np.frombuffer(times.receive, dtype=np.int64)
-    # Messages of one type have a header all or none.
-    header = np.frombuffer(times.header, dtype=np.int64) if times.header else None
-    stamps = receive if header is None else header
-    figures: Mapping[str, float | int | None] = {
-        **_intervals(stamps),
-        **({} if header is None else _clock(header, receive)),
-    }
-    return TopicHealth(name, topic.msgtype, topic.claimed, read, **figures)  # type: ignore[arg-type]
+def _topic_health(
+    topic: Topic, receive_ns: array[int], header_ns: array[int] | None
+) -> TopicHealth:
+    receive = np.frombuffer(receive_ns, dtype=np.int64)
+    if header_ns is None:
+        figures = _intervals(receive)
+    else:
+        header = np.frombuffer(header_ns, dtype=np.int64)
+        figures = {**_intervals(header), **_clock(header, receive[: len(header)])}
+    return TopicHealth(topic.name, topic.msgtype, topic.claimed, len(receive), **figures)  # type: ignore[arg-type]
 
 
 def _intervals(stamps: NDArray[np.int64]) -> dict[str, float | int | None]:
@@ -141,6 +136,8 @@ def _intervals(stamps: NDArray[np.int64]) -> dict[str, float | int | None]:
 
 
 def _clock(header: NDArray[np.int64], receive: NDArray[np.int64]) -> dict[str, float | int | None]:
+    if not len(header):
+        return {}
     skew = receive - header
     return {
         'backwards': int((np.diff(header) < 0).sum()),

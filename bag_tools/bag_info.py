@@ -13,8 +13,9 @@ from typing import Any
 
 from tqdm import tqdm
 
+from bag_tools.bag_files import find_bags
 from bag_tools.bag_health import BagHealth, TopicHealth, examine, unreadable
-from bag_tools.reader import DISTROS, BagError, BagReader, is_bag
+from bag_tools.reader import DISTROS, BagError, BagReader
 from vlm_nodes.command_line import run, say
 
 _COLUMNS = (
@@ -47,7 +48,8 @@ def _parser() -> argparse.ArgumentParser:
         epilog='gaps: intervals over 2.5 times the usual one, and the longest interval. back: '
         'stamps before the one received before. jumps: stamps that moved by over 0.5 s against '
         'the time of receipt. skew: time of receipt less header stamp, its median and its spread. '
-        'Exit code: 0 all is whole, 1 a bag is damaged or short, 2 there is no such bag.',
+        'Exit code: 0 all is whole, 1 a bag is damaged, short or cannot be opened, '
+        '2 there is no such bag.',
     )
     parser.add_argument(
         'bags',
@@ -62,15 +64,20 @@ def _parser() -> argparse.ArgumentParser:
         default='jazzy',
         help='ROS 2 release of bags that hold no message definitions (default %(default)s)',
     )
+    parser.add_argument(
+        '--recover',
+        action='store_true',
+        help='read what can be had of damaged bags; they still count as damaged',
+    )
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
-    found = [bag for path in options.bags for bag in find_bags(path)]
+    found = find_bags(options.bags)
     # Damage is in the table: said once is enough.
     logging.getLogger('bag_tools.reader').setLevel(logging.ERROR)
-    health = [_examine(path, options.distro) for path in found]
+    health = [_examine(path, options) for path in found]
     if options.json:
         say(json.dumps([_as_json(bag) for bag in health], indent=2))
     else:
@@ -78,30 +85,14 @@ def _run(options: argparse.Namespace) -> int:
     return 1 if any(bag.damage for bag in health) else 0
 
 
-def find_bags(path: Path) -> list[Path]:
-    """The bag at a path, or those in a folder, sorted.
-
-    Raises:
-        BagError: There is none.
-    """
-    if path.is_file() or is_bag(path):
-        return [path]
-    if not path.is_dir():
-        raise BagError(f'there is no bag at {path}')
-    inside = sorted(entry for entry in path.iterdir() if is_bag(entry))
-    if not inside:
-        raise BagError(f'{path} holds no bag')
-    return inside
-
-
-def _examine(path: Path, distro: str) -> BagHealth:
+def _examine(path: Path, options: argparse.Namespace) -> BagHealth:
     try:
-        bag = BagReader(path, distro=distro)
+        bag = BagReader(path, distro=options.distro, recover=options.recover)
     except BagError as error:
         return unreadable(path, error)
     with bag:
         total = sum(topic.claimed for topic in bag.topics.values())
-        bar = tqdm(bag.messages(), total=total, unit='msg', leave=False, disable=None)
+        bar = tqdm(bag.raw_messages(), total=total, unit='msg', leave=False, disable=None)
         return examine(bag, bar)
 
 
@@ -110,7 +101,7 @@ def _text(bag: BagHealth) -> str:
     lines = [f'{bag.path}: {bag.duration_s:.3f} s, {read} of {claimed} messages read']
     if bag.topics:
         lines += _table([_COLUMNS, *(_row(topic) for topic in bag.topics)])
-    lines += [f'damage: {text}' for text in bag.damage] or ['no damage']
+    lines += [f'damage: {" ".join(text.split())}' for text in bag.damage] or ['no damage']
     return '\n'.join(lines)
 
 
