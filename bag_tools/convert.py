@@ -1,4 +1,4 @@
-"""One bag to one training episode: a pass for stamps, a plan, and a pass that decodes and writes."""
+"""One bag to one training episode: a pass for stamps, a plan, a pass that decodes and writes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bag_tools.bag_files import bag_digest
 from bag_tools.decode import DecodeError
 from bag_tools.plan import Plan, array_bytes, make_plan, refuse_missing, valid_masks
-from bag_tools.reader import BagError, BagReader
+from bag_tools.reader import BagError, BagReader, RawMessage
 from bag_tools.settings import Settings
 from bag_tools.summary import summarize
 from bag_tools.survey import Survey, SurveyedStream, survey
@@ -185,7 +185,8 @@ def _write_images(
     for name, images in plan.images.items():
         stream = found.streams[name]
         maker = stream.maker
-        assert maker is not None and maker.shape is not None
+        assert maker is not None
+        assert maker.shape is not None
         writer.allocate(name, (len(plan.ticks), *maker.shape), maker.dtype)
         targets.setdefault(stream.topic.name, []).append(_rows_of(stream, images.ordinal))
     if not targets:
@@ -193,12 +194,9 @@ def _write_images(
     for message in bag.raw_messages(targets):
         counter.add(1)
         for target in targets[message.topic]:
-            ordinal = target.seen
-            rows = target.take()
+            ordinal, rows = target.seen, target.take()
             if len(rows):
-                _write_rows(
-                    target, ordinal, rows, lambda m=message: bag.deserialize(m), writer, pictures
-                )
+                _write_rows(bag, message, target, ordinal, rows, writer, pictures)
     return _settle(targets, plan, where)
 
 
@@ -210,17 +208,18 @@ def _rows_of(stream: SurveyedStream, ordinal: NDArray[np.int64]) -> _Rows:
 
 
 def _write_rows(
+    bag: BagReader,
+    message: RawMessage,
     target: _Rows,
     ordinal: int,
     rows: NDArray[np.int64],
-    data: Callable[[], Any],
     writer: ArrayWriter,
     pictures: Thumbnails,
 ) -> None:
     stream = target.stream
     assert stream.maker is not None
     try:
-        image: NDArray[Any] | None = stream.maker(data())
+        image: NDArray[Any] | None = stream.maker(bag.deserialize(message))
         target.last = image
     except (BagError, DecodeError) as error:
         stream.bad[ordinal] = str(error)

@@ -104,7 +104,7 @@ def depth_millimetres(message: Any, unit_m: float = 0.001) -> NDArray[np.uint16]
     scale = 1e3 if encoding == '32FC1' else unit_m * 1e6
     millimetres = np.nan_to_num(np.rint(metres * np.float32(scale)), nan=0.0)
     millimetres[millimetres > 65534] = 0
-    return millimetres.astype(np.uint16)
+    return np.asarray(millimetres, dtype=np.uint16)
 
 
 def camera(message: Any) -> Camera:

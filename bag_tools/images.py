@@ -98,7 +98,7 @@ def fit(image: NDArray[Any], settings: StreamSettings) -> NDArray[Any]:
 def subtract_reference(image: NDArray[np.uint8], reference: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 image - reference + 128, clipped."""
     difference = image.astype(np.int16) - reference + NO_DIFFERENCE
-    return np.clip(difference, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(difference, 0, 255), dtype=np.uint8)
 
 
 def read_reference(path: Path, settings: StreamSettings) -> NDArray[np.uint8]:

@@ -207,7 +207,7 @@ def _rows(item: Any, keep: NDArray[np.bool_]) -> Any:
 
 
 def _with_actions(plan: Plan, settings: Settings) -> Plan:
-    source, command = settings.actions.source, settings.actions.command
+    source, command = settings.action_source, settings.actions.command
     if command is not None:
         if command not in plan.numbers:
             raise BagError(f'the bag has no {command}, which actions.command names')
@@ -227,7 +227,8 @@ def array_bytes(plan: Plan, found: Survey) -> int:
     count, total = len(plan.ticks), 8 * len(plan.ticks)
     for name in plan.images:
         maker = found.streams[name].maker
-        assert maker is not None and maker.shape is not None
+        assert maker is not None
+        assert maker.shape is not None
         total += count * (math.prod(maker.shape) * np.dtype(maker.dtype).itemsize + 1)
     total += sum(s.values.nbytes + count for s in plan.numbers.values())
     return total + (plan.actions.nbytes + count if plan.actions is not None else 0)

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 BAG_FILE_SUFFIXES = ('.bag', '.mcap', '.db3')
 DISTROS = tuple(store.value.removeprefix('ros2_') for store in Stores if 'ros2' in store.value)
-# Both serialisations begin with 4 bytes (CDR's encapsulation, ROS 1's sequence number), then the stamp.
+# The stamp follows 4 bytes: CDR's encapsulation, or ROS 1's sequence number.
 _STAMP = {little: struct.Struct(f'{order}4xiI') for little, order in ((True, '<'), (False, '>'))}
 _HEADER_TYPE = 'std_msgs/msg/Header'
 _ADVICE = {
@@ -33,6 +33,10 @@ _ADVICE = {
 
 class BagError(Exception):
     """A bag cannot be read, or not as asked; the text names the bag and the reason."""
+
+
+class UnreadableBagError(BagError):
+    """A bag cannot be opened as it is, though something of it may be salvaged."""
 
 
 class DamagedBagError(BagError):
@@ -348,10 +352,17 @@ def _check_path(path: Path) -> None:
         files = storage_files(path)
         if not files:
             raise BagError(f'{path} is not a bag: it holds no metadata.yaml, .mcap or .db3')
-        raise BagError(
+        raise UnreadableBagError(
             f'{path} has no metadata.yaml, as when a recorder is killed: '
             f'try its storage file {files[0]} itself'
         )
+    for file in (path, *storage_files(path)):
+        log = file.with_name(f'{file.name}-wal')
+        if file.suffix == '.db3' and log.is_file() and log.stat().st_size:
+            raise UnreadableBagError(
+                f'{file} has a write-ahead log that was never merged ({log.name}), as when a '
+                'recorder is killed: what is in it would be missing'
+            )
     if path.is_file():
         if path.suffix not in BAG_FILE_SUFFIXES:
             raise BagError(f'{path} is not a bag: its name ends in none of {BAG_FILE_SUFFIXES}')
@@ -375,7 +386,7 @@ def open_reader(path: Path, store: Any) -> AnyReader:
         reader.open()
     except Exception as error:  # the storage libraries raise many kinds
         hint = next((why for text, why in _ADVICE.items() if text in str(error)), '')
-        raise BagError(
+        raise UnreadableBagError(
             f'{path} cannot be opened: {_reason(error)}' + (f' ({hint})' if hint else '')
         ) from error
     return reader

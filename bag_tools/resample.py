@@ -120,4 +120,5 @@ def rate_ticks(first_ns: int, last_ns: int, rate_hz: float) -> Stamps:
         return np.zeros(0, dtype=np.int64)
     # One ns of grace: the last tick of whole periods must not fall to rounding.
     count = int((last_ns - first_ns + 1) * rate_hz / 1e9) + 1
-    return first_ns + np.rint(np.arange(count) * (1e9 / rate_hz)).astype(np.int64)
+    steps: Stamps = np.rint(np.arange(count) * (1e9 / rate_hz)).astype(np.int64)
+    return first_ns + steps

@@ -181,11 +181,12 @@ class ActionSettings:
     """What `actions` holds.
 
     Attributes:
-        source: Numbers stream whose next value is the action: actions[t] = source[t + 1].
+        source: Numbers stream whose next value is the action: actions[t] = source[t + 1]. None
+            takes the first stream of joints.
         command: Numbers stream of commands, taken at the tick itself; instead of `source`.
     """
 
-    source: str | None = 'joints_state'
+    source: str | None = None
     command: str | None = None
 
 
@@ -214,17 +215,25 @@ class Settings:
             _need(name.isidentifier(), f'stream name {name!r} must be letters, digits and _')
             bad = name in RESERVED or name.startswith('valid_')
             _need(not bad, f'stream name {name!r} is what another output is called')
-        for where, name in (
+        named: tuple[tuple[str, str | None], ...] = (
             ('clock.reference', self.clock.reference),
-            ('actions.source', self.actions.source if not self.actions.command else None),
+            ('actions.source', self.actions.source),
             ('actions.command', self.actions.command),
-        ):
-            if name is not None and name not in self.streams:
-                raise SettingsError(
-                    f'{where} = {name!r} is no stream{_did_you_mean(name, self.streams)}'
-                )
-            if name is not None and where.startswith('actions'):
-                _need(not self.streams[name].is_image, f'{where} = {name!r} is a stream of images')
+        )
+        for where, wanted in named:
+            if wanted is None:
+                continue
+            if wanted not in self.streams:
+                near = _did_you_mean(wanted, self.streams)
+                raise SettingsError(f'{where} = {wanted!r} is no stream{near}')
+            images = self.streams[wanted].is_image and where.startswith('actions')
+            _need(not images, f'{where} = {wanted!r} is a stream of images')
+
+    @property
+    def action_source(self) -> str | None:
+        """The stream whose next value is the action; None where there is none."""
+        joints = (name for name, stream in self.streams.items() if stream.kind == 'joints')
+        return self.actions.source or next(joints, None)
 
     def digest(self) -> str:
         """SHA-256 of everything that decides the output."""
@@ -241,11 +250,13 @@ def default_settings() -> Settings:
     depth = '/camera/depth/image_rect_raw'
     return Settings(
         {
-            'color': StreamSettings((camera, f'{camera}/compressed'), 'color', required=True),
+            'color': StreamSettings(
+                (camera, f'{camera}/compressed'), 'color', 'nearest', required=True
+            ),
             'depth': StreamSettings((depth, f'{depth}/compressedDepth'), 'depth'),
             'gelsight1': StreamSettings(_gelsight(1), 'color'),
             'gelsight2': StreamSettings(_gelsight(2), 'color'),
-            'joints_state': StreamSettings(('/joint_states',), 'joints', required=True),
+            'joints_state': StreamSettings(('/joint_states',), 'joints', 'linear', required=True),
         }
     )
 
@@ -295,8 +306,12 @@ def settings_from(content: object) -> Settings:
             for name, given in streams.items()
         }
     }
-    if 'clock' in top:
-        made['clock'] = _build('clock.', top['clock'], ClockSettings)
+    images = [name for name, stream in made['streams'].items() if stream.is_image]
+    made['clock'] = (
+        _build('clock.', top['clock'], ClockSettings)
+        if 'clock' in top
+        else ClockSettings(reference=next(iter(images), 'color'))
+    )
     if 'actions' in top:
         made['actions'] = _build('actions.', top['actions'], ActionSettings)
     for name in ('distro', 'message_folders'):

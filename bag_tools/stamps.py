@@ -99,9 +99,9 @@ def find_jumps(
 ) -> tuple[int, NDArray[np.bool_]]:
     """Jumps of a header clock, and the samples of its longest stretch without one.
 
-    A jump is a step back by more than `jump_s`, or one ahead of the receive clock by as much: a slow
-    simulation's clock falls behind, but does not jump. After a single wrong stamp the clock resumes
-    where it was, and its stretch goes on.
+    A jump is a step back by more than `jump_s`, or one ahead of the receive clock by as much: a
+    slow simulation's clock falls behind, but does not jump. After a single wrong stamp the clock
+    resumes where it was, and its stretch goes on.
 
     Returns:
         The number of jumps, and (N,) bool which samples belong to the longest stretch.
@@ -136,14 +136,10 @@ def _join_stretches(
     label = np.zeros(len(starts), dtype=np.int64)
     tails: list[int] = []
     for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        for number, tail in enumerate(tails):
-            if abs(int(skew[start] - skew[tail])) <= jump_ns:
-                break
-        else:
-            number = len(tails)
-            tails.append(0)
-        tails[number] = int(end) - 1
-        label[i] = number
+        near = [n for n, tail in enumerate(tails) if abs(skew[start] - skew[tail]) <= jump_ns]
+        label[i] = near[0] if near else len(tails)
+        tails += [] if near else [0]
+        tails[label[i]] = int(end) - 1
     return label
 
 

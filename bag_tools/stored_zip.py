@@ -73,7 +73,7 @@ class StoredNpz:
         data = np.ascontiguousarray(values)
         if data.nbytes != member.row_bytes or not 0 <= row < member.rows:
             raise ValueError(f'{name}[{row}] takes {member.row_bytes} bytes, not {data.nbytes}')
-        raw = memoryview(data).cast('B') if data.nbytes else b''
+        raw = data.reshape(-1).view(np.uint8).data
         member.row_crcs[row] = zlib.crc32(raw)
         write_all(self._file.fileno(), raw, member.data_offset + row * member.row_bytes)
 

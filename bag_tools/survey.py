@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from bag_tools.decode import COMPRESSED_IMAGE, IMAGE, DecodeError
 from bag_tools.images import ImageMaker
-from bag_tools.joints import JOINT_TYPES, NumbersError, NumberSeries, field_values, joint_values
-from bag_tools.reader import BagError, BagReader, RawMessage, Topic
+from bag_tools.joints import JOINT_TYPES, NumberSeries, NumbersError, field_values, joint_values
+from bag_tools.reader import BagError, BagReader, RawMessage, Topic, UnreadableBagError
 from bag_tools.settings import Settings, StreamSettings
 from bag_tools.stamps import StreamStamps, sort_stamps
 
@@ -114,7 +114,7 @@ def survey(
             _take(bag, stream, message, stamp)
         progress(1)
     if bag.problems and not bag.recover:
-        raise BagError('; '.join(bag.problems))
+        raise UnreadableBagError('; '.join(bag.problems))
     for stream in streams.values():
         _finish(bag, stream, settings, found)
         found.read[stream.topic.name] = len(stream.header_ns)

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-import h5py
+import h5py  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
@@ -328,7 +328,7 @@ def partial_path(path: Path) -> Path:
 
 def put(partial: Path, path: Path) -> None:
     """Rename what is whole to its name, and make the name last."""
-    os.replace(partial, path)
+    partial.replace(path)
     sync(path.parent)
 
 
