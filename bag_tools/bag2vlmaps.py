@@ -125,11 +125,11 @@ def color_from_depth(
 def _first_stamp_ns(bag: PosedRgbdBag) -> int:
     for frame in bag:
         return frame.stamp_ns
-    raise BagError(f'{bag.path}: no frame could be used, {_reasons(bag)}')
+    raise BagError(f'{bag.path}: no frame could be used: {_reasons(bag)}')
 
 
 def _reasons(bag: PosedRgbdBag) -> str:
-    return '; '.join(f'{count} {reason}' for reason, count in bag.dropped.items()) or 'none came'
+    return '; '.join(f'{reason} ({count})' for reason, count in bag.dropped.items()) or 'none came'
 
 
 def _figures(
@@ -157,7 +157,7 @@ def _text(figures: dict[str, Any]) -> str:
         f'the camera moved {figures["shift_mm"]:g} mm and {figures["turn_deg"]:g} degrees at most '
         "between the stamps of colour and depth; poses are depth's",
     ]
-    lines += [f'left out: {count} {reason}' for reason, count in figures['dropped'].items()]
+    lines += [f'left out: {reason} ({count})' for reason, count in figures['dropped'].items()]
     lines += [f'problem: {problem}' for problem in figures['problems']]
     return '\n'.join([*lines, f'written: {figures["out"]}'])
 
