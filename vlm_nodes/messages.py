@@ -6,6 +6,7 @@ import array
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 from builtin_interfaces.msg import Time as TimeMessage
 from cv_bridge import CvBridge, CvBridgeError
@@ -26,6 +27,9 @@ if TYPE_CHECKING:  # the room itself would load numba into every node
     from vlm_nodes.mapping.instances import MapMatch
 
 SECOND_NS = 1_000_000_000
+
+# What upstream's cv_bridge lets through besides its own error for data that contradict the message.
+_DECODING_ERRORS = (CvBridgeError, cv2.error, TypeError, ValueError, RuntimeError)
 
 _bridge = CvBridge()
 
@@ -74,7 +78,9 @@ def rgb_from_image(message: Image | CompressedImage) -> NDArray[np.uint8]:
                 'is the depth topic remapped to rgb?'
             )
         return np.asarray(_bridge.imgmsg_to_cv2(message, 'rgb8'))
-    except CvBridgeError as error:
+    except MessageError:
+        raise
+    except _DECODING_ERRORS as error:
         raise MessageError(f'colour image: {error}') from error
 
 
@@ -90,8 +96,15 @@ def depth_from_image(message: Image | CompressedImage) -> NDArray[np.float32]:
     try:
         if isinstance(message, CompressedImage):
             return decode_compressed_depth(message.data, message.format)
+        if message.encoding not in ('32FC1', '16UC1', 'mono16'):
+            raise MessageError(
+                f'encoding {message.encoding!r} is not one of depth, which is 32FC1 (metres) or '
+                '16UC1 (millimetres): is the colour topic remapped to depth?'
+            )
         return depth_to_metres(_bridge.imgmsg_to_cv2(message), message.encoding)
-    except (CvBridgeError, ValueError) as error:
+    except MessageError:
+        raise
+    except _DECODING_ERRORS as error:
         raise MessageError(f'depth image: {error}') from error
 
 

@@ -90,7 +90,10 @@ BAD_COLOUR = {
     'empty': (lambda m: setattr(m, 'data', array.array('B')), 'colour image'),
 }
 BAD_DEPTH = {
-    'of colour': (lambda m: setattr(m, 'encoding', 'rgb8'), 'depth image'),
+    'of colour': (
+        lambda m: setattr(m, 'encoding', 'rgb8'),
+        'is the colour topic remapped to depth?',
+    ),
     'cut short': (lambda m: setattr(m, 'data', m.data[:-1]), 'depth image'),
     'with a step too small': (lambda m: setattr(m, 'step', 1), 'depth image'),
     'without height': (lambda m: setattr(m, 'height', 0), 'depth image'),
