@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vlm_nodes.clip.losses import cell_labels, ranking_loss
+from vlm_nodes.clip.losses import cell_labels, label_loss, ranking_loss
 
 
 def slow_ranking_loss(logits, negatives, targets, weights) -> float:
@@ -29,12 +29,24 @@ def test_ranking_loss_follows_its_formula() -> None:
     assert float(got) == pytest.approx(slow_ranking_loss(logits, negatives, targets, weights))
 
 
+def test_label_loss_is_the_cross_entropy_with_the_shares_in_the_cell() -> None:
+    logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    targets = torch.tensor([[0, 0], [1, 3], [2, -1], [-1, -1], [3, 3]])
+    shares = torch.zeros(5, 4)
+    for row, pixels in enumerate(targets.tolist()):
+        for pixel in pixels:
+            shares[row, pixel] += pixel >= 0
+    expected = torch.nn.functional.cross_entropy(logits, shares, reduction='sum') / shares.sum()
+    got = label_loss(logits, targets, (targets >= 0).float())
+    torch.testing.assert_close(got, expected)
+
+
 def test_the_right_order_costs_nothing_and_others_do() -> None:
     targets, weights = torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1)
 
     def loss(right: float, negative: float, wrong: float) -> float:
-        logits = torch.tensor([[right, wrong]])
-        return float(ranking_loss(logits, torch.tensor([[negative]]), targets, weights))
+        logits = torch.tensor([[right, wrong]]).float()
+        return float(ranking_loss(logits, torch.tensor([[negative]]).float(), targets, weights))
 
     assert loss(60, 30, 0) < 1e-6
     assert loss(60, 0, 30) > 10

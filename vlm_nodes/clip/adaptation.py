@@ -16,7 +16,7 @@ from vlm_nodes.clip.caption_levels import CaptionLevels
 from vlm_nodes.clip.confusion import count_pairs, intersection_over_union, mean_iou
 from vlm_nodes.clip.dense import dense_features
 from vlm_nodes.clip.label_images import LabelImages
-from vlm_nodes.clip.losses import cell_labels, ranking_loss
+from vlm_nodes.clip.losses import cell_labels, label_loss, ranking_loss
 from vlm_nodes.clip.text import Tokenizer, embed_captions, embed_one_each, tokenize_captions
 from vlm_nodes.clip.training_backend import lightning
 
@@ -39,6 +39,8 @@ class AdaptationConfig:
         weight_decay: AdamW's, on weights of two and more dimensions.
         warm_up: share of the steps in which the rate rises.
         train_text: whether the text tower learns too; False keeps CLIP's text space, as LSeg does.
+        rank_negatives: whether 'object', 'thing' and so on come between right and wrong texts.
+            Untrained trunks learn faster without at first.
         size: side in pixels of training pictures.
         augmentation: changes to them.
     """
@@ -46,8 +48,9 @@ class AdaptationConfig:
     method: str = 'naclip'
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
-    warm_up: float = 0.1
+    warm_up: float = 0.05
     train_text: bool = False
+    rank_negatives: bool = True
     size: int = 128
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -172,8 +175,11 @@ class Adaptation(lightning.LightningModule):  # type: ignore[misc]
         for level, targets in zip(self._captions.levels, self._targets, strict=True):
             pixels = targets.to(self.device)[cells]
             columns = torch.from_numpy(level.columns).to(self.device)
-            term = ranking_loss(logits[:, columns], negatives, pixels, weights * (pixels >= 0))
-            loss = loss + term
+            counted = weights * (pixels >= 0)
+            if self._config.rank_negatives:
+                loss = loss + ranking_loss(logits[:, columns], negatives, pixels, counted)
+            else:
+                loss = loss + label_loss(logits[:, columns], pixels, counted)
         self.log('loss', loss, prog_bar=True)
         self.log('logit_scale', scale.detach(), prog_bar=True)
         return loss
@@ -248,10 +254,9 @@ def text_modules(model: Any) -> list[Any]:
 
 
 def freeze_text(model: Any) -> None:
-    """Keep the text space and the temperature as they are."""
+    """Keep the text space as it is."""
     for part in text_modules(model):
         part.requires_grad_(False)
-    model.logit_scale.requires_grad_(False)
 
 
 def forget_unused_words(

@@ -28,9 +28,9 @@ class Augmentation:
         blur: share of pictures that are blurred, by up to one pixel and a half.
     """
 
-    scale: tuple[float, float] = (0.6, 1.4)
+    scale: tuple[float, float] = (0.7, 1.3)
     rotation_deg: float = 8.0
-    mosaic: float = 0.2
+    mosaic: float = 0.1
     gamma: tuple[float, float] = (0.75, 1.35)
     gain: tuple[float, float] = (0.65, 1.35)
     tint: float = 0.06

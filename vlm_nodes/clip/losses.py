@@ -31,12 +31,28 @@ def cell_labels(labels: Tensor, grid: tuple[int, int]) -> Tensor:
     return cells.transpose(2, 3).reshape(batch * rows * columns, -1)
 
 
+def label_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy over the texts, LSeg's loss (Li et al. 2022).
+
+    The share of a label's pixels in the cell is its probability.
+
+    Args:
+        logits: (P, C) scaled cosines of P patches with C texts.
+        targets: (P, S) text index of every pixel of the cell, -1 where it has none.
+        weights: (P, S) weight of every pixel, 0 where it has no target.
+
+    Returns:
+        Scalar: mean over the weights; 0 where there are none.
+    """
+    chosen = logits.log_softmax(1).gather(1, targets.clamp(min=0))
+    return -(weights * chosen).sum() / weights.sum().clamp(min=1e-6)
+
+
 def ranking_loss(logits: Tensor, negatives: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """The right text before any negative, a negative before any wrong text (Plackett-Luce).
 
-    The first choice is LSeg's cross-entropy over the labels (Li et al. 2022), with the share of a
-    label's pixels in the cell as its probability. The second makes a query for what is not there
-    lose against the negatives, which is how queries are scored.
+    The first choice is `label_loss` with the negatives among the texts. The second makes a query
+    for what is not there lose against the negatives, which is how queries are scored.
 
     Args:
         logits: (P, C) scaled cosines of P patches with C texts.
@@ -47,12 +63,11 @@ def ranking_loss(logits: Tensor, negatives: Tensor, targets: Tensor, weights: Te
     Returns:
         Scalar: mean over the weights; 0 where there are none.
     """
+    first = label_loss(torch.cat([logits, negatives], dim=1), targets, weights)
     spare = logits.shape[1]  # a column of its own for pixels without a target
     columns = targets.where(targets >= 0, spare)
-    padded = functional.pad(logits, (0, 1))
-    total = torch.cat([logits, negatives], dim=1).logsumexp(1, keepdim=True)
-    first = (weights * (total - padded.gather(1, columns))).sum()
-    right = torch.zeros_like(padded, dtype=torch.bool).scatter_(1, columns, True)[:, :spare]
+    right = torch.zeros_like(functional.pad(logits, (0, 1)), dtype=torch.bool)
+    right = right.scatter_(1, columns, True)[:, :spare]
     wrong = logits.masked_fill(right, _NEVER).logsumexp(1)
-    second = (weights.sum(1) * functional.softplus(wrong - negatives.logsumexp(1))).sum()
-    return (first + second) / weights.sum().clamp(min=1e-6)
+    lost = functional.softplus(wrong - negatives.logsumexp(1))
+    return first + (weights.sum(1) * lost).sum() / weights.sum().clamp(min=1e-6)

@@ -95,6 +95,10 @@ def train(options: argparse.Namespace) -> None:
         ValueError: an option is out of its range.
     """
     last = options.out / 'training' / 'last.ckpt'
+    if not options.resume and last.parent.exists():
+        raise ValueError(
+            f'{last.parent} exists already: go on with --resume, or choose another --out'
+        )
     if options.resume and not last.is_file():
         raise ValueError(f'there is nothing to resume: no file {last}')
     lightning.seed_everything(options.seed, workers=True)
@@ -107,7 +111,8 @@ def train(options: argparse.Namespace) -> None:
     config = AdaptationConfig(
         method=options.method,
         learning_rate=options.lr,
-        train_text=options.train_text or options.scratch,
+        train_text=options.train_text,
+        rank_negatives=not options.labels_only,
         size=options.size,
     )
     source, model = starting_point(options)
@@ -197,6 +202,7 @@ def make_parser() -> argparse.ArgumentParser:
     add('--weights-dir', type=Path, help='folder of fetched weights')
     add('--scratch', action='store_true', help='start from an untrained model')
     add('--train-text', action='store_true', help='train the text tower too')
+    add('--labels-only', action='store_true', help='labels against each other, without negatives')
     add('--method', default='naclip', help='dense method of transformers (default: naclip)')
     add('--epochs', type=int, default=10)
     add('--batch', type=int, default=32)
