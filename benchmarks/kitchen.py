@@ -4,7 +4,7 @@
 
 playback_node publishes the frames, mapping_node fuses them without an encoder (model none: only
 geometry and colour are measured) into 5 cm voxels, and what it publishes on ~/cloud is measured.
-Runs, each with fresh nodes:
+Runs, each into an empty map:
 
 1. All frames, depth unregistered, with the colour camera's fitted intrinsics: `frames_sent`,
    `frames_fused`.
@@ -127,9 +127,10 @@ class Truth:
         return np.asarray(in_image & (camera[:, 2] > MIN_DEPTH_M))
 
 
-def play(folder: Path, *, registered: bool) -> tuple[Cloud, int]:
-    """The map's points and colours once a folder was played, and how many frames were fused."""
+def play(folders: list[Path], *, registered: bool) -> list[tuple[Cloud, int]]:
+    """Of each folder, played into an empty map: the map's points and colours, and frames fused."""
     intrinsics = [] if registered else ['--color-intrinsics', *map(str, COLOR_K)]
+    results = []
     with LiveGraph() as graph:
         mapping = MappingClient(
             graph,
@@ -141,15 +142,23 @@ def play(folder: Path, *, registered: bool) -> tuple[Cloud, int]:
             publish_period_s=0.5,
         )
         mapping.wait_ready()
-        player = graph.start(
-            'playback_node',
-            'vlm_nodes.mapping.playback.node',
-            {},
-            arguments=[str(folder), '--rate', str(RATE_HZ), *intrinsics],
-        )
-        graph.wait(lambda: player.returncode is not None, 300.0, 'the end of the recording')
-        cloud = mapping.cloud()
-        return cloud, int(mapping.number('frames fused'))
+        for folder in folders:
+            mapping.reset()
+            fused = int(mapping.number('frames fused'))
+            player = graph.start(
+                'playback_node',
+                'vlm_nodes.mapping.playback.node',
+                {},
+                arguments=[str(folder), '--rate', str(RATE_HZ), *intrinsics],
+            )
+            graph.wait(
+                lambda player=player: player.returncode is not None,
+                300.0,
+                'the end of the recording',
+            )
+            cloud = mapping.cloud()
+            results.append((cloud, int(mapping.number('frames fused')) - fused))
+    return results
 
 
 def geometry(cloud: Cloud, truths: list[Truth]) -> dict[str, float]:
@@ -191,9 +200,8 @@ def measure(data: Path, hold_out: int, frames: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         everything = select(poses, data, Path(folder) / 'all')
         rest = select(kept, data, Path(folder) / 'rest')
-        _, fused = play(everything, registered=False)
-        on, fused_rest = play(rest, registered=False)
-        off, _ = play(rest, registered=True)
+        (_, fused), (on, fused_rest) = play([everything, rest], registered=False)
+        ((off, _),) = play([rest], registered=True)
     return {
         'frames_fused': fused,
         'frames_sent': len(poses),
