@@ -65,6 +65,7 @@ class Rig:
             parameters = {'model': 'none'} | parameters
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         self.context = context
+        self.domain = context.get_domain_id()
         self.robot = rclpy.create_node('robot', context=context)
         self.logs = []
         self.diagnostics = []
