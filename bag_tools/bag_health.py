@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bag_tools.reader import BagError, BagReader, RawMessage, Topic
+from bag_tools.settings import ClockSettings
+from bag_tools.stamps import find_jumps
 
-# An interval this many times the usual one is a gap: two samples or more are missing. The usual one
-# is the 90th percentile: several publishers of one topic, as of tf, make most intervals tiny.
-GAP_FACTOR = 2.5
+# An interval this many times the usual one is a gap: a single missing message doubles it. The usual
+# one is the 90th percentile: several publishers of one topic, as of tf, make most intervals tiny.
+GAP_FACTOR = 1.5
 _USUAL_PERCENTILE = 90
-# A stamp that moves this much against the receive time is a jump of a clock, not jitter.
-JUMP_NS = 500_000_000
+_JUMP_S = ClockSettings.jump_s
 
 
 @dataclass(frozen=True)
@@ -33,13 +34,13 @@ class TopicHealth:
         read: Messages that could be read.
         rate_hz: Messages a second from the first to the last; None below two messages.
         longest_gap_s: The longest interval; None below two messages.
-        gaps: Intervals of more than 2.5 times the usual one.
-        backwards: Stamps before the one of the message that was received before.
-        jumps: Stamps that moved by over half a second against the time of receipt.
-        skew_s: Median of receive time less header stamp; None without headers.
-        skew_spread_s: From the least to the greatest such difference; None without headers.
-        start_ns: Earliest stamp; None without messages.
-        end_ns: Latest stamp; None without messages.
+        gaps: Intervals of more than 1.5 times the usual one: a message or more is missing.
+        out_of_order: Stamps before the one of a message that was received before.
+        jumps: Jumps of the header clock, as the converter counts them.
+        skew_median_s: Median of header stamp less receive time; None without headers.
+        skew_spread_s: Central 90 % of it; None without headers.
+        first_ns: Earliest stamp; None without messages.
+        last_ns: Latest stamp; None without messages.
     """
 
     name: str
@@ -49,12 +50,12 @@ class TopicHealth:
     rate_hz: float | None = None
     longest_gap_s: float | None = None
     gaps: int = 0
-    backwards: int = 0
+    out_of_order: int = 0
     jumps: int = 0
-    skew_s: float | None = None
+    skew_median_s: float | None = None
     skew_spread_s: float | None = None
-    start_ns: int | None = None
-    end_ns: int | None = None
+    first_ns: int | None = None
+    last_ns: int | None = None
 
 
 @dataclass(frozen=True)
@@ -122,11 +123,13 @@ def _topic_health(
 def _intervals(stamps: NDArray[np.int64]) -> dict[str, float | int | None]:
     if not len(stamps):
         return {}
-    ends = {'start_ns': int(stamps.min()), 'end_ns': int(stamps.max())}
+    ends = {'first_ns': int(stamps.min()), 'last_ns': int(stamps.max())}
     if len(stamps) < 2:
         return dict(ends)
     steps = np.diff(np.sort(stamps)).astype(np.float64) / 1e9
-    usual, mean = float(np.percentile(steps, _USUAL_PERCENTILE)), float(steps.mean())
+    # A step that is there, not one between two: few steps would make a gap half usual.
+    usual = float(np.percentile(steps, _USUAL_PERCENTILE, method='lower'))
+    mean = float(steps.mean())
     return {
         **ends,
         'rate_hz': 1 / mean if mean > 0 else None,
@@ -138,10 +141,11 @@ def _intervals(stamps: NDArray[np.int64]) -> dict[str, float | int | None]:
 def _clock(header: NDArray[np.int64], receive: NDArray[np.int64]) -> dict[str, float | int | None]:
     if not len(header):
         return {}
-    skew = receive - header
+    jumps, _ = find_jumps(header, receive, _JUMP_S)
+    low, middle, high = np.percentile((header - receive) / 1e9, [5, 50, 95])
     return {
-        'backwards': int((np.diff(header) < 0).sum()),
-        'jumps': int((np.abs(np.diff(skew)) > JUMP_NS).sum()),
-        'skew_s': float(np.median(skew)) / 1e9,
-        'skew_spread_s': float(skew.max() - skew.min()) / 1e9,
+        'out_of_order': int((header < np.maximum.accumulate(header)).sum()),
+        'jumps': jumps,
+        'skew_median_s': float(middle),
+        'skew_spread_s': float(high - low),
     }

@@ -26,7 +26,7 @@ _COLUMNS = (
     'rate Hz',
     'gaps',
     'longest s',
-    'back',
+    'disorder',
     'jumps',
     'skew ms',
     'spread ms',
@@ -45,9 +45,10 @@ def _parser() -> argparse.ArgumentParser:
         prog='bag_info',
         description='Read bags from end to end and say what they hold: messages claimed and '
         'read, rates, gaps, jumps of clocks, and damage.',
-        epilog='gaps: intervals over 2.5 times the usual one, and the longest interval. back: '
-        'stamps before the one received before. jumps: stamps that moved by over 0.5 s against '
-        'the time of receipt. skew: time of receipt less header stamp, its median and its spread. '
+        epilog='gaps: intervals over 1.5 times the usual one, as where a message is missing, and '
+        'the longest interval. disorder: stamps before that of a message received before. '
+        'jumps: jumps of the header clock. skew: header stamp less time of receipt, its median and '
+        'the spread of the central 90 percent. '
         'Exit code: 0 all is whole, 1 a bag is damaged, short or cannot be opened, '
         '2 there is no such bag.',
     )
@@ -114,9 +115,9 @@ def _row(topic: TopicHealth) -> tuple[str, ...]:
         _number(topic.rate_hz, 1, 2),
         str(topic.gaps),
         _number(topic.longest_gap_s, 1, 3),
-        str(topic.backwards),
+        str(topic.out_of_order),
         str(topic.jumps),
-        _number(topic.skew_s, 1e3, 1),
+        _number(topic.skew_median_s, 1e3, 1),
         _number(topic.skew_spread_s, 1e3, 1),
     )
 

@@ -9,7 +9,7 @@ import pytest
 from episode_writing import NAMES, PERIOD_NS, START_NS, episode_arrays, write_episode
 from mcap.reader import make_reader
 
-from bag_tools import npz2bag
+from bag_tools import npz2bag, rosbag2npz
 from bag_tools.decode import color_image, depth_image
 from bag_tools.episode import Episode, EpisodeError
 from bag_tools.episode_bag import BagConfig, EpisodeBag
@@ -101,6 +101,20 @@ def test_what_was_not_measured_is_left_out(tmp_path: Path) -> None:
     assert run(path, tmp_path / 'held', '--held') == 0
     with BagReader(tmp_path / 'held') as bag:
         assert bag.topics['/camera/color/image_raw'].claimed == STEPS
+
+
+def test_the_converter_makes_the_same_episode_of_it(tmp_path: Path) -> None:
+    valid = np.ones(STEPS, np.bool_)
+    valid[[3, 4]] = False
+    path = write_episode(tmp_path / 'a.npz', STEPS, 2, valid_depth=valid)
+    assert run(path, tmp_path / 'bag') == 0
+    assert rosbag2npz.main([str(tmp_path / 'bag'), '--out', str(tmp_path / 'npz'), '--quiet']) == 0
+    truth = episode_arrays(STEPS, 2)
+    with np.load(tmp_path / 'npz' / 'bag.npz', allow_pickle=False) as made:
+        for key in ('color', 'gelsight1', 'stamps', 'joint_names', 'joints_state', 'actions'):
+            np.testing.assert_array_equal(made[key], truth[key], err_msg=key)
+        np.testing.assert_array_equal(made['valid_depth'], valid)
+        np.testing.assert_array_equal(made['depth'][valid], truth['depth'][valid])
 
 
 def test_jpeg_is_colour_as_image_transport_sends_it(tmp_path: Path) -> None:
