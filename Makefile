@@ -1,4 +1,5 @@
 # Two commands do everything on a bare machine: `make demo` and `make test`. Both make .venv once.
+#   make demo RECORDING=PATH OPTIONS="--color-intrinsics FX FY CX CY"   a recording of your own
 #   make build        both packages with colcon, for a machine that has ROS 2
 #   make bench        every benchmark; writes benchmarks/results.md
 
@@ -60,7 +61,7 @@ types: $(STAMPS)/vlm_nodes
 	$(BIN)/mypy
 
 demo: setup
-	$(BIN)/python -m vlm_nodes.simulation.demo $(if $(RECORDING),--recording "$(RECORDING)") $(if $(RVIZ),--rviz)
+	$(BIN)/python -m vlm_nodes.demo.demo $(if $(RECORDING),--recording "$(RECORDING)") $(if $(RVIZ),--rviz) $(OPTIONS)
 
 bench: setup
 	$(BIN)/python benchmarks/run_all.py

@@ -39,7 +39,7 @@ setup(
         'console_scripts': [
             'check_dataset = vlm_nodes.mapping.check_dataset:main',
             'create_map = vlm_nodes.mapping.create_map:main',
-            'demo = vlm_nodes.simulation.demo:main',
+            'demo = vlm_nodes.demo.demo:main',
             'fetch_weights = vlm_nodes.clip.fetch:main',
             'index_map = vlm_nodes.mapping.index_map:main',
             'make_label_images = vlm_nodes.simulation.label_data:main',
