@@ -21,6 +21,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from bag_tools.thumbnails import image_from_png_text
+
 STAMPS = 'stamps'
 JOINT_NAMES = 'joint_names'
 METADATA = 'metadata'
@@ -133,6 +135,11 @@ class Episode:
         if names is None and key == ACTIONS and width == (len(self.joint_names),):
             return self.joint_names
         return tuple(str(name) for name in names) if names and width == (len(names),) else ()
+
+    def reference(self, key: str) -> NDArray[np.uint8] | None:
+        """A stream's image without contact, (H, W, 3) uint8 RGB; None where none was kept."""
+        text = self.described(key).get('reference_png')
+        return None if text is None else image_from_png_text(text)
 
     def array(self, key: str) -> NDArray[Any]:
         """One array whole."""

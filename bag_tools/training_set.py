@@ -123,6 +123,7 @@ class TrainingSet:
         self._orders = [self._order(episode) for episode in episodes]
         for episode in episodes:
             self._check_shapes(episode)
+            self._check_references(episode)
         self.is_test = split_by_task(tasks, config.test_share, config.seed)
 
     def rows(self, split: str) -> list[int]:
@@ -270,6 +271,18 @@ class TrainingSet:
                 f'{len(self.joint_names)} joints have names'
             )
 
+    def _check_references(self, episode: Episode) -> None:
+        """Refuse a touch sensor's images of which some are less their reference, or lack it."""
+        first = self.episodes[0]
+        for key in self.streams:
+            for note, text in (('reference_png', 'reference image'), ('subtracted', 'subtraction')):
+                here, there = (bool(e.described(key).get(note)) for e in (episode, first))
+                if here != there:
+                    raise EpisodeError(
+                        f'{episode.path}: {key} was converted {"with" if here else "without"} a '
+                        f'{text}, that of {first.path} {"with" if there else "without"}'
+                    )
+
     def _in_order(self, i: int, key: str, block: NDArray[Any]) -> NDArray[Any]:
         """A block of an episode with its columns in the order of the first episode's."""
         order = self._orders[i].get(key)
@@ -324,8 +337,15 @@ class TrainingSet:
                 np.save(file, np.empty(self.shape(split, key), dtype=dtype))
         ids = [self.task_texts.index(self.tasks[i]) for i in rows]
         np.save(folder / split / 'tasks.npy', np.array(ids, dtype=np.int64))
+        for key in self.streams:
+            self._write_references(folder / split, key, rows)
         lengths = [self.episodes[i].steps for i in rows]
         np.save(folder / split / 'lengths.npy', np.array(lengths, dtype=np.int64))
+
+    def _write_references(self, folder: Path, key: str, rows: Sequence[int]) -> None:
+        images = [image for i in rows if (image := self.episodes[i].reference(key)) is not None]
+        if images:
+            np.save(folder / f'{Path(self.file_name(key)).stem}_reference.npy', np.stack(images))
 
     def _place(self, i: int) -> tuple[str, int]:
         split = TEST if self.is_test[i] else TRAIN
@@ -358,6 +378,7 @@ class TrainingSet:
                     'file': self.file_name(key),
                     'shape': list(self._first(key).shape[1:]),
                     'dtype': str(self._first(key).dtype),
+                    'subtracted': bool(self.episodes[0].described(key).get('subtracted')),
                 }
                 for key in self.keys
             },

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from bag_tools import make_dataset
 from bag_tools.episode import Episode
 from bag_tools.task_texts import TaskRule, read_rules, rules_from_texts, tasks_of
+from bag_tools.thumbnails import png_text
 from bag_tools.training_set import SetConfig, TrainingSet, split_by_task
 
 TASKS = ('--tasks', 'red_*=reach the red cup', 'blue_*=reach the blue cup')
@@ -320,6 +321,28 @@ def test_dry_run_writes_nothing(
     assert figures['tasks']['reach the red cup'] == {'train': 5, 'test': 1}
     assert figures['out'] is None
     assert not (tmp_path / 'data').exists()
+
+
+def test_images_without_contact_come_along(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / 'npz'
+    source.mkdir()
+    images = [np.full((4, 4, 3), (i, 100, 200), np.uint8) for i in range(3)]
+    for i, image in enumerate(images):
+        streams = {'gelsight1': {'reference_png': png_text(image), 'subtracted': True}}
+        write_episode(source / f'{i}.npz', number=i, metadata={'streams': streams})
+    out = tmp_path / 'data'
+    assert run(source, '--out', out, '--tasks', 'go') == 0
+    record = json.loads((out / 'episodes.json').read_text())
+    for entry in record['episodes']:
+        stored = np.load(out / entry['split'] / 'gelsight1_reference.npy')[entry['row']]
+        np.testing.assert_array_equal(stored, images[int(Path(entry['file']).stem)])
+    assert record['streams']['gelsight1']['subtracted']
+    assert not record['streams']['color']['subtracted']
+    write_episode(source / '3.npz')
+    assert run(source, '--out', tmp_path / 'mixed', '--tasks', 'go') == 2
+    assert '3.npz: gelsight1 was converted without a reference image' in capsys.readouterr().err
 
 
 def test_stamps_are_kept(tmp_path: Path) -> None:
