@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import rclpy
 import yaml
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import parameter_value_to_python
@@ -50,7 +52,6 @@ included = IncludeLaunchDescription(sys.argv[1], launch_arguments=arguments)
 service.include_launch_description(LaunchDescription([included]))
 sys.exit(service.run())
 """
-EXECUTABLE = 'from vlm_nodes.executables import mapping_node; mapping_node()'
 PATIENCE_S = 60.0
 
 
@@ -59,12 +60,15 @@ def prefix(tmp_path, monkeypatch):
     """An install space that holds the executable, as colcon makes it."""
     pytest.importorskip('launch_ros', reason=ABSENT)
     index = tmp_path / 'share/ament_index/resource_index/packages'
-    script = tmp_path / 'lib/vlm_nodes/mapping_node'
-    for folder in (index, script.parent):
+    executables = tmp_path / 'lib/vlm_nodes'
+    for folder in (index, executables):
         folder.mkdir(parents=True)
     (index / 'vlm_nodes').touch()
-    script.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{EXECUTABLE}" "$@"\n')
-    script.chmod(0o755)
+    for name in ('mapping_node', 'sim_node'):
+        start = f'from vlm_nodes.executables import {name}; {name}()'
+        script = executables / name
+        script.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{start}" "$@"\n')
+        script.chmod(0o755)
     monkeypatch.setenv('AMENT_PREFIX_PATH', str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv('PYTHONPATH', str(REPOSITORY), prepend=os.pathsep)
     monkeypatch.setenv('ROS_LOG_DIR', str(tmp_path / 'log'))
@@ -139,4 +143,20 @@ def test_isaac_sim_comes_up_on_simulated_time_in_the_frame_of_the_bridge(graph):
         expected = {'map_frame': 'world', 'use_sim_time': True, 'model': 'none', 'sync_queue': 10}
         assert parameters(graph, *expected) == expected
         assert {'/rgb', '/depth', '/camera_info', '/clock'} <= topics(graph)
+        ends_well(process)
+
+
+def test_the_demo_maps_a_simulated_room(graph):
+    fused = []
+
+    def look(message):
+        values = {entry.key: entry.value for entry in message.status[0].values}
+        fused.append(int(values.get('frames fused', 0)))
+
+    graph.create_subscription(DiagnosticArray, '/diagnostics', look, 10)
+    with launched('demo.launch.py', 'model:=none') as process:
+        deadline = time.monotonic() + PATIENCE_S
+        while not (fused and fused[-1]):
+            assert time.monotonic() < deadline, 'nothing is fused'
+            graph.executor.spin_once(timeout_sec=0.1)
         ends_well(process)
