@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vlm_nodes.clip.augment import Augmentation, fit, move, relight, tile
+from vlm_nodes.clip.augment import Augmentation, fit, move, recolour, relight, tile
 from vlm_nodes.clip.label_images import LabelImageError, LabelImages
 
 
@@ -96,6 +96,21 @@ def test_light_changes_but_hue_order_stays() -> None:
         lit = relight(rgb, Augmentation(), np.random.default_rng(seed)).reshape(-1, 3).mean(0)
         assert lit[0] > lit[1] > lit[2]
         assert not np.allclose(lit, (200, 90, 30), atol=0.01)
+
+
+def test_recolouring_turns_hues_and_keeps_shapes_and_greys() -> None:
+    rgb = np.zeros((8, 8, 3), np.uint8)
+    rgb[2:6, 2:6] = (200, 20, 20)
+    rgb[0, 0] = 128
+    hues = set()
+    for seed in range(30):
+        turned = recolour(rgb, np.random.default_rng(seed))
+        assert turned[7, 7].tolist() == [0, 0, 0]
+        assert turned[0, 0].tolist() == [128] * 3
+        assert np.all(turned[2:6, 2:6] == turned[3, 3])
+        assert int(turned[3, 3].max()) == 200
+        hues.add(int(turned[3, 3].argmax()))
+    assert hues == {0, 1, 2}
 
 
 def test_four_pictures_tile() -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from vlm_nodes.clip.augment import Augmentation, Picture, fit, move, relight, tile
-from vlm_nodes.clip.caption_levels import CaptionLevels
+from vlm_nodes.clip.augment import Augmentation, Picture, fit, move, recolour, relight, tile
+from vlm_nodes.clip.caption_levels import LAST_WORDS, CaptionLevels
 from vlm_nodes.clip.confusion import count_pairs, intersection_over_union, mean_iou
 from vlm_nodes.clip.dense import dense_features
 from vlm_nodes.clip.label_images import LabelImages
@@ -70,7 +70,7 @@ class AdaptationConfig:
             raise ValueError(f'size must be a multiple of 32 pixels, got {self.size}')
 
 
-class TrainingPictures(Dataset[tuple[Tensor, Tensor]]):
+class TrainingPictures(Dataset[tuple[Tensor, Tensor, bool]]):
     """Augmented pictures of a data set."""
 
     def __init__(self, images: LabelImages, config: AdaptationConfig) -> None:
@@ -81,8 +81,11 @@ class TrainingPictures(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """(3, S, S) uint8 and (S, S) int32 label ids; draws from torch's generator."""
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, bool]:
+        """(3, S, S) uint8, (S, S) int32 label ids, and whether it was recoloured.
+
+        Draws from torch's generator.
+        """
         rng = np.random.default_rng(int(torch.randint(2**62, ())))
         settings, size = self._config.augmentation, self._config.size
         if rng.random() < settings.mosaic:
@@ -93,7 +96,10 @@ class TrainingPictures(Dataset[tuple[Tensor, Tensor]]):
             )
         else:
             rgb, labels = move(self._images.read(index), (size, size), settings, rng)
-        return _tensors((relight(rgb, settings, rng), labels))
+        recoloured = bool(rng.random() < settings.recolour)
+        if recoloured:
+            rgb = recolour(rgb, rng)
+        return *_tensors((relight(rgb, settings, rng), labels)), recoloured
 
 
 class ValidationPictures(Dataset[tuple[Tensor, Tensor]]):
@@ -159,11 +165,12 @@ class Adaptation(lightning.LightningModule):  # type: ignore[misc]
         if not config.train_text:
             freeze_text(model)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], _index: int) -> Tensor:
         """Ranking losses of all levels, added up."""
-        images, labels = batch
+        images, labels, recoloured = batch
         features = self._features(images)
         cells = cell_labels(labels.long(), (features.shape[1], features.shape[2]))
+        true_hue = ~recoloured.repeat_interleave(len(cells) // len(images))
         some = torch.randperm(len(cells), device=self.device)[: len(cells) // KEEP_ONE_CELL_OF]
         cells = cells[some]
         scale = self.model.logit_scale.exp().clamp(max=MAXIMUM_LOGIT_SCALE)
@@ -172,10 +179,14 @@ class Adaptation(lightning.LightningModule):  # type: ignore[misc]
         negatives = logits[:, -self._captions.negatives :]
         weights = self._label_weights.to(self.device)[cells]
         loss = torch.zeros((), device=self.device)
-        for level, targets in zip(self._captions.levels, self._targets, strict=True):
+        for number, (level, targets) in enumerate(
+            zip(self._captions.levels, self._targets, strict=True)
+        ):
             pixels = targets.to(self.device)[cells]
             columns = torch.from_numpy(level.columns).to(self.device)
             counted = weights * (pixels >= 0)
+            if number != LAST_WORDS:
+                counted = counted * true_hue[some, None]
             if self._config.rank_negatives:
                 loss = loss + ranking_loss(logits[:, columns], negatives, pixels, counted)
             else:

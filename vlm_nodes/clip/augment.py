@@ -1,6 +1,6 @@
 """Changes to a training picture that keep what its labels say: place, scale, light and noise.
 
-Hue stays, since colour words are labels.
+Hue stays, since colour words are labels, but for pictures that are recoloured on purpose.
 """
 
 from dataclasses import dataclass
@@ -26,6 +26,8 @@ class Augmentation:
         tint: largest relative change of one colour channel against the others.
         noise: largest standard deviation of pixel noise, in steps of 255.
         blur: share of pictures that are blurred, by up to one pixel and a half.
+        recolour: share of pictures whose hues are turned at random; of their labels only the last
+            words count ('mug' of 'red mug'), so that shapes are learned whatever their colour.
     """
 
     scale: tuple[float, float] = (0.7, 1.3)
@@ -36,6 +38,7 @@ class Augmentation:
     tint: float = 0.06
     noise: float = 8.0
     blur: float = 0.2
+    recolour: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every range.
@@ -47,7 +50,7 @@ class Augmentation:
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 raise ValueError(f'{name} must be a rising positive range, got {(low, high)}')
-        for name in ('mosaic', 'blur', 'tint'):
+        for name in ('mosaic', 'blur', 'tint', 'recolour'):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f'{name} must be between 0 and 1, got {getattr(self, name)}')
         if self.noise < 0 or self.rotation_deg < 0:
@@ -117,3 +120,12 @@ def relight(
     noise = rng.standard_normal(lit.shape, dtype=np.float32) * np.float32(sigma)
     noisy: NDArray[np.uint8] = np.clip(lit + noise, 0, 255).astype(np.uint8)
     return noisy
+
+
+def recolour(rgb: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """All hues turned by one random angle, colourfulness changed: (H, W, 3) uint8 -> the same."""
+    hsv = cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV).astype(np.int16)
+    hsv[..., 0] = (hsv[..., 0] + rng.integers(180)) % 180  # OpenCV halves degrees
+    hsv[..., 1] = np.clip(hsv[..., 1] * rng.uniform(0, 1.5), 0, 255)
+    turned: NDArray[np.uint8] = cv2.cvtColor(hsv.astype(np.uint8), cv2.COLOR_HSV2RGB)
+    return turned

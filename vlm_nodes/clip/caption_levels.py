@@ -10,6 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+LAST_WORDS = 1
+"""The level of last words, which say what a thing is; the others may say its colour."""
+
 
 @dataclass(frozen=True)
 class Level:

@@ -26,6 +26,7 @@ from vlm_nodes.clip.adaptation import (
     ValidationPictures,
     forget_unused_words,
 )
+from vlm_nodes.clip.augment import Augmentation
 from vlm_nodes.clip.caption_levels import CaptionLevels
 from vlm_nodes.clip.files import write_whole
 from vlm_nodes.clip.label_images import LabelImageError, LabelImages
@@ -114,6 +115,7 @@ def train(options: argparse.Namespace) -> None:
         train_text=options.train_text,
         rank_negatives=not options.labels_only,
         size=options.size,
+        augmentation=Augmentation(recolour=options.recolour),
     )
     source, model = starting_point(options)
     model = model.to(memory_format=torch.channels_last)
@@ -203,6 +205,7 @@ def make_parser() -> argparse.ArgumentParser:
     add('--scratch', action='store_true', help='start from an untrained model')
     add('--train-text', action='store_true', help='train the text tower too')
     add('--labels-only', action='store_true', help='labels against each other, without negatives')
+    add('--recolour', type=float, default=0.0, help='share of pictures with hues turned at random')
     add('--method', default='naclip', help='dense method of transformers (default: naclip)')
     add('--epochs', type=int, default=10)
     add('--batch', type=int, default=32)
