@@ -13,9 +13,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from bag_tools.episode import COLOR, JOINTS, Episode, find_episodes
+from bag_tools.episode import COLOR, Episode, find_episodes
+from bag_tools.episode_split import SPLITS, TEST, TRAIN
 from bag_tools.task_texts import TaskRule, read_rules, rules_from_texts, tasks_of, unused_rules
-from bag_tools.training_set import HOLDS, SPLITS, TEST, TRAIN, SetConfig, TrainingSet
+from bag_tools.training_set import SetConfig, TrainingSet
+from bag_tools.training_set_writer import HOLDS, write_training_set
 from bag_tools.whole_folder import check_free
 from vlm_nodes.command_line import run, say
 
@@ -115,7 +117,7 @@ def _run(options: argparse.Namespace) -> int:
     training_set = _plan(options, config)
     if not options.dry_run:
         bar = tqdm(range(len(training_set.episodes)), unit='episode', leave=False, disable=None)
-        training_set.write(options.out, overwrite=options.overwrite, progress=bar)
+        write_training_set(training_set, options.out, overwrite=options.overwrite, progress=bar)
     figures = _figures(training_set, None if options.dry_run else options.out)
     say(json.dumps(figures, indent=2, ensure_ascii=False) if options.json else _text(figures))
     return 0
@@ -136,8 +138,6 @@ def _rules(options: argparse.Namespace) -> list[TaskRule]:
 
 
 def _figures(training_set: TrainingSet, out: Path | None) -> dict[str, Any]:
-    bounds = training_set.bounds[JOINTS]
-    names = training_set.joint_names
     return {
         'out': None if out is None else str(out),
         'episodes': {split: len(training_set.rows(split)) for split in SPLITS},
@@ -148,7 +148,7 @@ def _figures(training_set: TrainingSet, out: Path | None) -> dict[str, Any]:
         },
         'megabytes': round(training_set.bytes / 1e6, 1),
         'padding': round(training_set.padding, 4),
-        'still_joints': [n for n, still in zip(names, bounds.still, strict=True) if still],
+        'still_joints': training_set.still_joints,
         'reordered': [str(path) for path in training_set.reordered],
         'untested_tasks': training_set.untested_tasks,
     }

@@ -1,18 +1,15 @@
-"""Episodes of one robot as padded arrays to train on, written as they are read."""
+"""What a training set made of episodes of one robot will hold, and whether they fit together."""
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from bag_tools.episode import (
@@ -26,13 +23,9 @@ from bag_tools.episode import (
     EpisodeError,
     is_valid_key,
 )
-from bag_tools.whole_folder import whole_folder
+from bag_tools.episode_split import SPLITS, TEST, TRAIN, split_by_task
+from bag_tools.joint_bounds import Bounds
 
-TRAIN, TEST = 'train', 'test'
-SPLITS = (TRAIN, TEST)
-TASK_DICT, EPISODES = 'task_dict.json', 'episodes.json'
-BOUNDS = {JOINTS: 'joint_bounds.npy', ACTIONS: 'action_bounds.npy'}
-HOLDS = (*SPLITS, TASK_DICT, EPISODES, *BOUNDS.values())
 _OWN_FILES = ('tasks', 'lengths')
 
 
@@ -65,34 +58,6 @@ class SetConfig:
             raise ValueError(f'still_range = {self.still_range} must be 0 or more')
         if self.seed < 0:
             raise ValueError(f'seed = {self.seed} must be 0 or more')
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """The range of each joint.
-
-    Attributes:
-        low_high: (2, P) float32, each joint's least and greatest value; `high > low` always.
-        still: Whether each of them never moves: its bounds are its value minus and plus a half.
-    """
-
-    low_high: NDArray[np.float32]
-    still: NDArray[np.bool_]
-
-    @classmethod
-    def of(cls, low: NDArray[Any], high: NDArray[Any], still_range: float) -> Bounds:
-        """The bounds of what was measured, (P,) least and (P,) greatest, none of them of no width.
-
-        A joint that moves by `still_range` or less would have its sensor's noise blown up to the
-        whole range, or divide by zero.
-        """
-        still = (high.astype(np.float64) - low) <= still_range
-        middle = (low.astype(np.float64) + high) / 2
-        half = np.maximum(0.5, np.abs(middle) * 1e-6)  # wide enough for float32
-        bounds = np.stack(
-            [np.where(still, middle - half, low), np.where(still, middle + half, high)]
-        )
-        return cls(bounds.astype(np.float32), still)
 
 
 class TrainingSet:
@@ -136,6 +101,23 @@ class TrainingSet:
         longest = max((self.episodes[i].steps for i in rows), default=0)
         return (len(rows), longest, *self._first(key).shape[1:])
 
+    def dtype(self, key: str) -> np.dtype[Any]:
+        """Type of a stream's array."""
+        return self._first(key).dtype
+
+    def place(self, i: int) -> tuple[str, int]:
+        """Split and row of an episode."""
+        split = TEST if self.is_test[i] else TRAIN
+        return split, self.rows(split).index(i)
+
+    def task_id(self, i: int) -> int:
+        """Which of `task_texts` an episode's task is."""
+        return self.task_texts.index(self.tasks[i])
+
+    def blocks(self, i: int, key: str) -> Iterator[NDArray[Any]]:
+        """A stream of an episode in blocks of ticks, columns in the first episode's order."""
+        return (self._in_order(i, key, block) for block in self.episodes[i].blocks(key))
+
     @property
     def bytes(self) -> int:
         """Size of all arrays of streams."""
@@ -169,32 +151,13 @@ class TrainingSet:
         Raises:
             EpisodeError: A joint is not finite, or was nowhere measured in training.
         """
-        return {key: self._bounds(key) for key in BOUNDS if key in self.keys}
+        return {key: self._bounds(key) for key in (JOINTS, ACTIONS) if key in self.keys}
 
-    def write(self, path: Path, *, overwrite: bool, progress: Iterable[int] | None = None) -> None:
-        """Write it whole; no more than some ticks of one stream are in memory at a time.
-
-        Args:
-            path: The folder.
-            overwrite: Replace a training set that is there.
-            progress: `range(len(episodes))` or a progress bar around it.
-
-        Raises:
-            OSError: The folder is there, or the disk is too small.
-            EpisodeError: An episode is broken.
-        """
-        bounds = self.bounds
-        with whole_folder(path, overwrite=overwrite, holds=HOLDS) as folder:
-            self._check_disk(folder.parent)
-            for split in SPLITS:
-                (folder / split).mkdir(parents=True)
-                self._lay_out(folder, split)
-            for i in range(len(self.episodes)) if progress is None else progress:
-                self._write_episode(folder, i)
-            for key, bound in bounds.items():
-                np.save(folder / BOUNDS[key], bound.low_high)
-            _write_json(folder / TASK_DICT, dict(enumerate(self.task_texts)))
-            _write_json(folder / EPISODES, self._record())
+    @property
+    def still_joints(self) -> list[str]:
+        """Joints that never move in training."""
+        still = self.bounds[JOINTS].still
+        return [name for name, stays in zip(self.joint_names, still, strict=True) if stays]
 
     def file_name(self, key: str) -> str:
         """The file that a stream is written to."""
@@ -264,6 +227,9 @@ class TrainingSet:
                 )
             if is_valid_key(key) and here.shape != (episode.steps,):
                 raise EpisodeError(f'{episode.path}: {key} is {_text(here)} a tick, not one')
+        actions = self.episodes[0].headers[ACTIONS] if ACTIONS in self.keys else None
+        if actions is not None and len(actions.shape) != 2:
+            raise EpisodeError(f'{episode.path}: {ACTIONS} is {_text(actions)} a tick, not a row')
         joints = self._first(JOINTS)
         if joints.shape[1:] != (len(self.joint_names),):
             raise EpisodeError(
@@ -319,110 +285,6 @@ class TrainingSet:
                 f'column {column}, and not a finite number at {len(bad)} places'
             )
 
-    def _check_disk(self, folder: Path) -> None:
-        free = shutil.disk_usage(folder).free
-        if self.bytes > free:
-            raise OSError(
-                f'the data set needs {self.bytes / 1e9:.1f} GB, but {folder.parent} has '
-                f'{free / 1e9:.1f} GB free'
-            )
-
-    def _lay_out(self, folder: Path, split: str) -> None:
-        rows = self.rows(split)
-        for key in self.keys:
-            file, dtype = folder / split / self.file_name(key), self._first(key).dtype
-            if rows:
-                open_memmap(file, mode='w+', dtype=dtype, shape=self.shape(split, key))
-            else:
-                np.save(file, np.empty(self.shape(split, key), dtype=dtype))
-        ids = [self.task_texts.index(self.tasks[i]) for i in rows]
-        np.save(folder / split / 'tasks.npy', np.array(ids, dtype=np.int64))
-        for key in self.streams:
-            self._write_references(folder / split, key, rows)
-        lengths = [self.episodes[i].steps for i in rows]
-        np.save(folder / split / 'lengths.npy', np.array(lengths, dtype=np.int64))
-
-    def _write_references(self, folder: Path, key: str, rows: Sequence[int]) -> None:
-        images = [image for i in rows if (image := self.episodes[i].reference(key)) is not None]
-        if images:
-            np.save(folder / f'{Path(self.file_name(key)).stem}_reference.npy', np.stack(images))
-
-    def _place(self, i: int) -> tuple[str, int]:
-        split = TEST if self.is_test[i] else TRAIN
-        return split, self.rows(split).index(i)
-
-    def _write_episode(self, folder: Path, i: int) -> None:
-        split, row = self._place(i)
-        for key in self.keys:
-            # Opened anew for each episode: what is mapped counts as memory for as long as it is.
-            target = open_memmap(folder / split / self.file_name(key), mode='r+')[row]
-            done = 0
-            for block in self.episodes[i].blocks(key):
-                target[done : done + len(block)] = self._in_order(i, key, block)
-                done += len(block)
-            # Padding repeats the last tick, so that no filter sees a jump; it is never valid.
-            target[done:] = False if is_valid_key(key) else target[done - 1]
-
-    def _record(self) -> dict[str, Any]:
-        """What `episodes.json` says."""
-        return {
-            'episodes': [self._episode_record(i) for i in self._by_place()],
-            'joint_names': list(self.joint_names),
-            'still_joints': [
-                name
-                for name, still in zip(self.joint_names, self.bounds[JOINTS].still, strict=True)
-                if still
-            ],
-            'streams': {
-                key: {
-                    'file': self.file_name(key),
-                    'shape': list(self._first(key).shape[1:]),
-                    'dtype': str(self._first(key).dtype),
-                    'subtracted': bool(self.episodes[0].described(key).get('subtracted')),
-                }
-                for key in self.keys
-            },
-            'test_share': self.config.test_share,
-            'seed': self.config.seed,
-        }
-
-    def _by_place(self) -> Iterator[int]:
-        for split in SPLITS:
-            yield from self.rows(split)
-
-    def _episode_record(self, i: int) -> dict[str, Any]:
-        split, row = self._place(i)
-        return {
-            'split': split,
-            'row': row,
-            'file': str(self.episodes[i].path),
-            'task': self.tasks[i],
-            'task_id': self.task_texts.index(self.tasks[i]),
-            'steps': self.episodes[i].steps,
-        }
-
-
-def split_by_task(tasks: Sequence[str], test_share: float, seed: int) -> tuple[bool, ...]:
-    """Which episodes are kept for testing: of each task the same share, drawn by seed.
-
-    A task of two episodes or more keeps at least one for testing (where any share is), and at least
-    one for training always; a single episode is trained on.
-
-    Args:
-        tasks: Task of each episode.
-        test_share: Share to keep for testing, at least 0 and below 1.
-        seed: Of the draw. The draw of one task does not depend on the other tasks.
-    """
-    is_test = np.zeros(len(tasks), dtype=np.bool_)
-    for task in sorted(set(tasks)):
-        members = np.flatnonzero([text == task for text in tasks])
-        count = round(test_share * len(members))
-        if test_share > 0:
-            count = min(max(count, 1), len(members) - 1)
-        rng = np.random.default_rng([seed, *task.encode()])
-        is_test[rng.permutation(members)[:count]] = True
-    return tuple(bool(test) for test in is_test)
-
 
 def _is_valid_of(key: str, streams: Sequence[str]) -> bool:
     return key == VALID or (is_valid_key(key) and key.removeprefix(f'{VALID}_') in streams)
@@ -430,7 +292,3 @@ def _is_valid_of(key: str, streams: Sequence[str]) -> bool:
 
 def _text(header: ArrayHeader) -> str:
     return f'{"x".join(str(n) for n in header.shape[1:]) or "one number"} {header.dtype}'
-
-
-def _write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + '\n', encoding='utf-8')

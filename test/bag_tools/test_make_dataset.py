@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from bag_tools import make_dataset
 from bag_tools.episode import Episode
+from bag_tools.episode_split import split_by_task
 from bag_tools.task_texts import TaskRule, read_rules, rules_from_texts, tasks_of
 from bag_tools.thumbnails import png_text
-from bag_tools.training_set import SetConfig, TrainingSet, split_by_task
+from bag_tools.training_set import SetConfig, TrainingSet
 
 TASKS = ('--tasks', 'red_*=reach the red cup', 'blue_*=reach the blue cup')
 
