@@ -61,8 +61,7 @@ class Rig:
             'publish_period_s': 0.1,
             'sync_slop_s': 0.01,
         } | parameters
-        if encoder is None:
-            parameters = {'model': 'none'} | parameters
+        parameters = {'model': 'none'} | parameters
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         self.context = context
         self.domain = context.get_domain_id()

@@ -6,6 +6,7 @@ import pickle
 import resource
 import threading
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,11 +18,12 @@ from sensor_msgs.msg import PointCloud2
 from sensor_msgs_py import point_cloud2
 from visualization_msgs.msg import Marker, MarkerArray
 
-from vlm_nodes import messages
+from vlm_nodes import clip, messages
 from vlm_nodes.mapping.voxel_map import VoxelMap
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 NOW = 3600 * SECOND_NS
+TINY = Path(clip.__file__).with_name('models') / 'tiny.safetensors'
 
 
 class OtherOracle(ColorOracle):
@@ -345,3 +347,15 @@ def test_a_map_is_loaded_at_start_and_saved_by_period(tmp_path):
     with mapping_rig(load_at_start=True, **options) as rig:
         assert int(rig.fresh()['voxels']) == voxels
         assert rig.call('query_map', text='wall').matches
+
+
+@pytest.mark.skipif(not TINY.is_file(), reason='the weights of tiny are not there')
+def test_the_default_model_maps_and_answers():
+    with mapping_rig(model='tiny') as rig:
+        for view in range(2):
+            rig.ready().fuse(NOW + view * SECOND_NS, view)
+        assert rig.fresh()['encoder'].startswith('tiny')
+        answer = rig.call('query_map', text='red box', min_score=0.01)
+        assert answer.success, answer.message
+        assert '🪑' in rig.call('query_map', text='🪑').message
+        assert sum(rig.call('label_map', labels=['floor', 'wall']).counts) > 1000

@@ -12,9 +12,10 @@ from vlm_nodes.geometry import Camera, RgbdFrame
 from vlm_nodes.live.keyframes import KeyframeConfig, Keyframes
 from vlm_nodes.live.statistics import Statistics
 from vlm_nodes.mapping.config import VoxelMapConfig
+from vlm_nodes.mapping.fusion_report import FusionReport
 from vlm_nodes.mapping.map_file import MapFileError
 from vlm_nodes.mapping.text_encoder import TextEncoder
-from vlm_nodes.mapping.voxel_map import FusionReport, VoxelMap
+from vlm_nodes.mapping.voxel_map import VoxelMap
 
 
 class DenseEncoder(TextEncoder, Protocol):

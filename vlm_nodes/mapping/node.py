@@ -76,7 +76,12 @@ class _CameraInput:
     """The topics of one camera: images paired by stamp, and what is known of its lenses."""
 
     def __init__(
-        self, node: Node, name: str, values: dict[str, Any], on_pair: Callable[[_Pair], None]
+        self,
+        node: Node,
+        name: str,
+        values: dict[str, Any],
+        on_image: Callable[[_CameraInput, str, Any], None],
+        on_pair: Callable[[_Pair], None],
     ) -> None:
         self.name = name
         self.infos: dict[str, Camera] = {}
@@ -113,7 +118,9 @@ class _CameraInput:
             )
             for key in ('rgb', 'depth')
         ]
-        self.images = dict(zip(('rgb', 'depth'), images, strict=True))
+        # Before the synchronizer's: where time jumps back it is emptied, then takes the image.
+        for key, subscriber in zip(('rgb', 'depth'), images, strict=True):
+            subscriber.registerCallback(lambda message, key=key: on_image(self, key, message))
         self._sync = ApproximateTimeSynchronizer(images, queue, values['sync_slop_s'])
         self._sync.registerCallback(self._pair)
         for key in self.topics.keys() - {'rgb', 'depth'}:
@@ -221,7 +228,10 @@ class MappingNode(Node):
         )
         self._make_publishers()
         self._make_services()
-        self._inputs = {name: self._make_input(name, values) for name in values['cameras'] or ['']}
+        self._inputs = {
+            name: _CameraInput(self, name, values, self._saw, self._take)
+            for name in values['cameras'] or ['']
+        }
         self._make_timers()
         if values['map_file'] and values['load_at_start']:
             self._load_at_start(Path(values['map_file']).expanduser())
@@ -309,12 +319,6 @@ class MappingNode(Node):
         serve(LoadMap, '~/load_map', self._load)
         serve(Trigger, '~/reset', self._reset)
         serve(SetBool, '~/pause', self._pause)
-
-    def _make_input(self, name: str, values: dict[str, Any]) -> _CameraInput:
-        made = _CameraInput(self, name, values, self._take)
-        for key, subscriber in made.images.items():
-            subscriber.registerCallback(lambda message, key=key: self._saw(made, key, message))
-        return made
 
     def _make_timers(self) -> None:
         values = self._values
