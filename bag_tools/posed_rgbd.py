@@ -47,6 +47,7 @@ class PosedRgbdConfig:
         hold_s: How far outside of the recorded transforms a pose is taken to stand still, in
             seconds: colour is often stamped a little after the last transform.
         distro: ROS 2 release whose message definitions serve bags without their own.
+        recover: Read what can be had of a damaged bag; what was done is told in `problems`.
     """
 
     color_topic: str | None = None
@@ -58,6 +59,7 @@ class PosedRgbdConfig:
     slop_s: float = 0.02
     hold_s: float = 0.02
     distro: str = 'jazzy'
+    recover: bool = False
 
     def __post_init__(self) -> None:
         """Check the durations and name the bad one."""
@@ -100,7 +102,7 @@ class PosedRgbdBag:
         self.path = Path(path)
         self.config = config or PosedRgbdConfig()
         self.dropped: Counter[str] = Counter()
-        with BagReader(self.path, distro=self.config.distro) as bag:
+        with self._open() as bag:
             self._color_topic = _color_topic(bag, self.config)
             self._depth_topic = _depth_topic(bag, self.config)
             names = (self._color_topic.name, self._depth_topic.name)
@@ -111,7 +113,7 @@ class PosedRgbdBag:
             self.tree = _transforms(bag, self.config)
             cameras = _cameras(bag, infos)
             headers = _headers(bag, names)
-            self.problems: list[str] = list(bag.problems)
+            self.problems: list[str] = [*bag.recovery, *bag.problems]
         self.color, self.depth = (
             Stream(names[i], infos[i], headers[i].frame_id or cameras[i][0], cameras[i][1])
             for i in range(2)
@@ -138,13 +140,16 @@ class PosedRgbdBag:
         """
         self.dropped = Counter()
         pairer: StampPairer[Message] = StampPairer(self.config.slop_s)
-        with BagReader(self.path, distro=self.config.distro) as bag:
+        with self._open() as bag:
             for color, depth in _pairs(bag, pairer, self.color.topic, self.depth.topic):
                 frame = self._frame(color, depth)
                 if frame is not None:
                     yield frame
             self.problems.extend(text for text in bag.problems if text not in self.problems)
         self._report(pairer)
+
+    def _open(self) -> BagReader:
+        return BagReader(self.path, distro=self.config.distro, recover=self.config.recover)
 
     def _frame(self, color: Message, depth: Message) -> RgbdFrame | None:
         try:

@@ -232,6 +232,23 @@ def test_what_makes_no_folder_is_said_and_leaves_nothing(
     assert sorted(p.name for p in tmp_path.iterdir()) == ['bag', 'unplaced']
 
 
+def test_a_killed_recorders_bag_gives_what_it_has_when_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = record(tmp_path / 'bag'), tmp_path / 'out'
+    (path / 'metadata.yaml').unlink()
+    file = path / 'bag.mcap'
+    file.write_bytes(file.read_bytes()[:-1000])
+    code, error = run(capsys, path, out)
+    assert (code, 'no metadata.yaml' in error) == (2, True)
+    code, figures = run(capsys, path, out, '--recover')
+    assert code == 0
+    assert isinstance(figures, dict)
+    assert 0 < figures['frames'] <= COUNT
+    assert any('no metadata.yaml' in problem for problem in figures['problems'])
+    assert any('was not closed' in problem for problem in figures['problems'])
+
+
 def test_nothing_is_overwritten_unless_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,6 +38,7 @@ BAG_OPTIONS = (
     'map_frame',
     'slop_s',
     'hold_s',
+    'recover',
 )
 
 
@@ -207,6 +208,12 @@ def add_bag_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument('--map-frame', metavar='FRAME', help='frame to map in')
     group.add_argument(
         '--slop-s', type=float, metavar='S', help='largest difference of two stamps of a pair'
+    )
+    group.add_argument(
+        '--recover',
+        action='store_true',
+        default=None,
+        help='read what can be had of a damaged bag, as of a recorder that was killed',
     )
     group.add_argument(
         '--hold-s',
