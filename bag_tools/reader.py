@@ -17,6 +17,8 @@ from typing import Any
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
+from bag_tools.mcap_stream import DECOMPRESSION_ERRORS, McapStream, McapStreamError, mcap_files
+
 logger = logging.getLogger(__name__)
 
 BAG_FILE_SUFFIXES = ('.bag', '.mcap', '.db3')
@@ -74,13 +76,13 @@ class RawMessage:
         topic: Where it was published.
         msgtype: Its type.
         receive_ns: When the recorder received it, in nanoseconds.
-        raw: The message serialised.
+        raw: The message serialised, or its beginning where no more is asked for.
     """
 
     topic: str
     msgtype: str
     receive_ns: int
-    raw: bytes
+    raw: bytes | memoryview
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,7 @@ class BagReader:
         store = get_typestore(Stores(f'ros2_{distro}'))
         store.register(read_definitions(message_folders))
         self._reader: Any
+        self._stream: McapStream | None = None
         if recover:
             # Salvage is rare: bags that are whole are read without what it needs.
             from bag_tools.recover import open_salvaged
@@ -156,6 +159,8 @@ class BagReader:
             self._reader, self.recovery = open_salvaged(self.path, store)
         else:
             self._reader = open_reader(self.path, store)
+            files = mcap_files(self.path)
+            self._stream = McapStream(files) if files else None
         self.topics = _topics(self._reader)
 
     def __enter__(self) -> BagReader:
@@ -206,11 +211,15 @@ class BagReader:
             yield from self._deliver(connections, counts)
         self._compare(counts)
 
-    def raw_messages(self, topics: Collection[str] | None = None) -> Iterator[RawMessage]:
-        """Messages as `messages` gives them, but not deserialised.
+    def raw_messages(
+        self, topics: Collection[str] | None = None, heads: Collection[str] = ()
+    ) -> Iterator[RawMessage]:
+        """Messages not deserialised, in an order that is the same for every pass.
 
         Args:
             topics: Names to read; None reads all.
+            heads: Names of topics of which the header's stamp suffices: the rest of their messages
+                may be left unread. It may grow meanwhile.
 
         Raises:
             BagError: A topic is not in the bag.
@@ -219,7 +228,9 @@ class BagReader:
         names = self._check_names(topics)
         connections = [c for c in self._reader.connections if c.topic in names]
         counts = dict.fromkeys(sorted(names), 0)
-        if connections:
+        if self._stream is not None:
+            yield from self._deliver_stream(self._stream, counts, heads)
+        elif connections:
             yield from self._deliver_raw(connections, counts)
         self._compare(counts)
 
@@ -260,6 +271,16 @@ class BagReader:
                 f'it has {", ".join(sorted(self.topics)) or "none"}'
             )
         return names
+
+    def _deliver_stream(
+        self, stream: McapStream, counts: dict[str, int], heads: Collection[str]
+    ) -> Iterator[RawMessage]:
+        try:
+            for topic, receive_ns, raw in stream.messages(counts, heads):
+                counts[topic] += 1
+                yield RawMessage(topic, self.topics[topic].msgtype, receive_ns, raw)
+        except (McapStreamError, OSError, struct.error, *DECOMPRESSION_ERRORS) as error:
+            raise self._damaged(error, counts) from error
 
     def _deliver(self, connections: list[Any], counts: dict[str, int]) -> Iterator[Message]:
         for message in self._deliver_raw(connections, counts):

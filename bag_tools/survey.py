@@ -108,10 +108,14 @@ def survey(
     for stream in streams.values():
         by_topic.setdefault(stream.topic.name, []).append(stream)
     headed = {topic: bag.has_header(topic) for topic in by_topic}
-    for message in bag.raw_messages(by_topic):
+    heads: set[str] = set()
+    for message in bag.raw_messages(by_topic, heads):
         stamp = bag.header_stamp_ns(message) if headed[message.topic] else message.receive_ns
         for stream in by_topic[message.topic]:
             _take(bag, stream, message, stamp)
+        if all(s.maker is not None and s.maker.shape for s in by_topic[message.topic]):
+            # Of images nothing but stamps is needed any more.
+            heads.add(message.topic)
         progress(1)
     if bag.problems and not bag.recover:
         raise UnreadableBagError('; '.join(bag.problems))
