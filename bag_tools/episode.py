@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ COLOR = 'color'
 VALID = 'valid'
 _NOT_OVER_TICKS = (JOINT_NAMES, METADATA)
 BLOCK_BYTES = 16 * 2**20
+# What a file that is cut short or whose bytes are wrong raises, a pickle in it as well.
+_BROKEN = (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 class EpisodeError(ValueError):
@@ -73,7 +76,7 @@ class Episode:
         try:
             self._members = _members(path)
             self.headers = {key: self._header(key) for key in self._members}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        except _BROKEN as error:
             raise EpisodeError(f'{path} is not a readable episode: {error}') from error
         self.steps = self._count_steps()
 
@@ -142,9 +145,16 @@ class Episode:
         return None if text is None else image_from_png_text(text)
 
     def array(self, key: str) -> NDArray[Any]:
-        """One array whole."""
-        with self._open(key) as file:
-            return np.asarray(npy.read_array(file, allow_pickle=False))
+        """One array whole.
+
+        Raises:
+            EpisodeError: The file ends early, or is broken.
+        """
+        try:
+            with self._open(key) as file:
+                return np.asarray(npy.read_array(file, allow_pickle=False))
+        except _BROKEN as error:
+            raise EpisodeError(f'{self.path}: {key} cannot be read: {error}') from error
 
     def blocks(self, key: str, rows: int | None = None) -> Iterator[NDArray[Any]]:
         """One array over ticks in blocks of rows, one in memory at a time.
@@ -158,16 +168,16 @@ class Episode:
         """
         header = self.headers[key]
         size = rows or max(1, BLOCK_BYTES // max(1, header.row_bytes))
+        if header.by_column:
+            whole = self.array(key)
+            yield from (whole[at : at + size] for at in range(0, self.steps, size))
+            return
         try:
-            if header.by_column:
-                whole = self.array(key)
-                yield from (whole[at : at + size] for at in range(0, self.steps, size))
-                return
             with self._open(key) as file:
                 _read_header(file)
                 for at in range(0, self.steps, size):
                     yield _read_rows(file, header, min(size, self.steps - at))
-        except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        except _BROKEN as error:
             raise EpisodeError(f'{self.path}: {key} cannot be read: {error}') from error
 
     @contextmanager

@@ -108,8 +108,11 @@ def _first_rule(path: Path, rules: Sequence[TaskRule]) -> TaskRule | None:
 
 
 def _csv_rows(path: Path) -> list[tuple[str, str]]:
-    with path.open(newline='', encoding='utf-8-sig') as file:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(row)]
+    try:
+        with path.open(newline='', encoding='utf-8-sig') as file:
+            rows = [[cell.strip() for cell in row] for row in csv.reader(file) if any(row)]
+    except csv.Error as error:
+        raise ValueError(f'{path} cannot be read: {error}') from error
     if rows and rows[0][-1].lower() == TASK_KEY:
         del rows[0]
     for line, row in enumerate(rows, start=1):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,28 @@ def test_a_file_cut_short_is_named(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(EpisodeError, match=r'a: color cannot be read: .* ends 10 bytes early'):
         list(Episode(folder).blocks('color'))
+
+
+@pytest.mark.parametrize('compressed', [False, True])
+@pytest.mark.parametrize('key', ['color', 'joints_state', 'joint_names'])
+def test_a_flipped_byte_is_named(tmp_path: Path, key: str, compressed: bool) -> None:
+    path = tmp_path / 'a.npz'
+    rng = np.random.default_rng(0)
+    color = rng.integers(0, 255, (5, 6, 8, 3), dtype=np.uint8)
+    (np.savez_compressed if compressed else np.savez)(path, **episode_arrays(5, color=color))
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(f'{key}.npy')
+    data = bytearray(path.read_bytes())
+    # Stored, the last byte, beyond the header; the last bits of a deflated stream may say nothing.
+    at = member.compress_size * 2 // 3 if compressed else member.compress_size - 1
+    start = member.header_offset + data[member.header_offset :].index(f'{key}.npy'.encode())
+    extra = int.from_bytes(data[member.header_offset + 28 :][:2], 'little')
+    data[start + len(f'{key}.npy') + extra + at] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(EpisodeError, match=r'a\.npz'):
+        Episode(path).array(key)
+    with pytest.raises(EpisodeError, match=r'a\.npz'):
+        list(Episode(path).blocks(key))
 
 
 def test_actions_have_the_columns_of_what_they_are_made_of(tmp_path: Path) -> None:

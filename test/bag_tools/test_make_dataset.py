@@ -92,12 +92,8 @@ def test_split_keeps_a_share_of_each_task_and_is_drawn_by_seed(
     assert files(tmp_path / 'a', 'test') == files(tmp_path / 'b', 'test')
     kept = [name.split('_')[0] for name in files(tmp_path / 'a', 'test')]
     assert (kept.count('red'), kept.count('blue')) == (2, 1)
-    draws = set()
-    for seed in range(5):
-        out = tmp_path / f's{seed}'
-        assert run(episodes, '--out', out, *TASKS, '--seed', seed) == 0
-        draws.add(tuple(files(out, 'test')))
-    assert len(draws) > 1
+    tasks = [name.name.split('_')[0] for name in sorted(episodes.iterdir())]
+    assert len({split_by_task(tasks, 0.34, seed) for seed in range(5)}) > 1
 
 
 @given(
@@ -366,7 +362,7 @@ print('grew', peak() - before)
 def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     source = tmp_path / 'npz'
     source.mkdir()
-    steps, megabytes = 260, 0.0
+    steps, megabytes = 130, 0.0
     for i in range(4):
         color = np.zeros((steps, 200, 320, 3), np.uint8)
         color[:, 0, 0, 0] = np.arange(steps) % 256
