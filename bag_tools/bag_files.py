@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from bag_tools.reader import BAG_FILE_SUFFIXES, BagError
 
 COMPRESSED_SUFFIXES = ('.mcap.zstd', '.db3.zstd')
@@ -85,6 +87,21 @@ def files_of(bag: Path) -> list[Path]:
     if bag.is_file():
         return [bag, *(p for p in (bag.with_name(bag.name + '-wal'),) if p.is_file())]
     return [p for p in sorted(bag.iterdir()) if p.is_file()]
+
+
+def custom_data(bag: Path) -> dict[str, str]:
+    """What was noted at the recording: `ros2 bag record --custom-data KEY=VALUE ...`.
+
+    Empty where metadata.yaml is absent or broken: saying so is the reader's business.
+    """
+    try:
+        text = (bag / 'metadata.yaml').read_text(encoding='utf-8')
+        values: Any = yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    for key in ('rosbag2_bagfile_information', 'custom_data'):
+        values = values.get(key) if isinstance(values, dict) else None
+    return {str(k): str(v) for k, v in values.items()} if isinstance(values, dict) else {}
 
 
 def bag_digest(bag: Path) -> dict[str, Any]:

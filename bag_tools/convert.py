@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bag_tools.bag_files import bag_digest
+from bag_tools.bag_files import bag_digest, custom_data
 from bag_tools.decode import DecodeError
 from bag_tools.plan import Plan, array_bytes, make_plan, refuse_missing, valid_masks
 from bag_tools.reader import BagError, BagReader, RawMessage
@@ -274,6 +274,7 @@ def _metadata(job: Job, found: Survey, plan: Plan, digest: dict[str, Any]) -> di
         'version': TOOL_VERSION,
         'bag': job.bag.name,
         **digest,
+        'custom_data': custom_data(job.bag),
         'settings': asdict(job.settings),
         'settings_sha256': job.settings.digest(),
         'ticks': len(plan.ticks),

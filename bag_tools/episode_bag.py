@@ -117,7 +117,8 @@ class EpisodeBag:
         writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
         if self.config.compress:
             writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-        writer.set_custom_data('episode', self.episode.path.name)
+        for key, value in self._custom_data().items():
+            writer.set_custom_data(key, value)
         with writer:
             connections = {
                 s.topic: writer.add_connection(s.topic, s.msgtype, typestore=self._store)
@@ -128,6 +129,11 @@ class EpisodeBag:
                 writer.write(connections[stream.topic], int(self.stamps[tick]), raw)
                 counts[stream.topic] += 1
         return counts
+
+    def _custom_data(self) -> dict[str, str]:
+        """What was noted at the recording, and which episode this is."""
+        noted = self.episode.metadata.get('custom_data') or {}
+        return {**{str(k): str(v) for k, v in noted.items()}, 'episode': self.episode.path.name}
 
     def _messages(self, ticks: Callable[[range], Any]) -> Iterator[tuple[int, _Stream, Any]]:
         blocks = [self.episode.blocks(stream.key, _BLOCK) for stream in self._streams]

@@ -75,6 +75,8 @@ def read_rules(path: Path) -> list[TaskRule]:
 def tasks_of(episodes: Sequence[Episode], rules: Sequence[TaskRule]) -> list[str]:
     """The task of each episode: of the first rule that fits, else what its metadata say.
 
+    Metadata say it as 'task', or what the recorder noted does: `--custom-data task='...'`.
+
     Raises:
         EpisodeError: Episodes have none; the text names them all.
     """
@@ -99,7 +101,8 @@ def _task_of(episode: Episode, rules: Sequence[TaskRule]) -> str | None:
     rule = _first_rule(episode.path, rules)
     if rule is not None:
         return rule.text
-    text = episode.metadata.get(TASK_KEY)
+    noted = episode.metadata.get('custom_data') or {}
+    text = episode.metadata.get(TASK_KEY, noted.get(TASK_KEY))
     return text.strip() if isinstance(text, str) and text.strip() else None
 
 

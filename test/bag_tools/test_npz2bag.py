@@ -14,6 +14,7 @@ from bag_tools.decode import color_image, depth_image
 from bag_tools.episode import Episode, EpisodeError
 from bag_tools.episode_bag import BagConfig, EpisodeBag
 from bag_tools.reader import BagReader
+from bag_tools.task_texts import tasks_of
 
 STEPS = 21  # not a multiple of the ticks read at once
 STAMPS = START_NS + PERIOD_NS * np.arange(STEPS)
@@ -106,7 +107,8 @@ def test_what_was_not_measured_is_left_out(tmp_path: Path) -> None:
 def test_the_converter_makes_the_same_episode_of_it(tmp_path: Path) -> None:
     valid = np.ones(STEPS, np.bool_)
     valid[[3, 4]] = False
-    path = write_episode(tmp_path / 'a.npz', STEPS, 2, valid_depth=valid)
+    noted = {'custom_data': {'task': 'lift the lid: slowly'}}
+    path = write_episode(tmp_path / 'a.npz', STEPS, 2, valid_depth=valid, metadata=noted)
     assert run(path, tmp_path / 'bag') == 0
     assert rosbag2npz.main([str(tmp_path / 'bag'), '--out', str(tmp_path / 'npz'), '--quiet']) == 0
     truth = episode_arrays(STEPS, 2)
@@ -115,6 +117,8 @@ def test_the_converter_makes_the_same_episode_of_it(tmp_path: Path) -> None:
             np.testing.assert_array_equal(made[key], truth[key], err_msg=key)
         np.testing.assert_array_equal(made['valid_depth'], valid)
         np.testing.assert_array_equal(made['depth'][valid], truth['depth'][valid])
+    # What was noted with `ros2 bag record --custom-data` tells make_dataset the task.
+    assert tasks_of([Episode(tmp_path / 'npz' / 'bag.npz')], []) == ['lift the lid: slowly']
 
 
 def test_jpeg_is_colour_as_image_transport_sends_it(tmp_path: Path) -> None:
