@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 DISTORTION_LENGTHS = {
     '': (0,),
     'plumb_bob': (0, 4, 5),
-    'rational_polynomial': (0, 8),
+    'rational_polynomial': (0, 8, 12, 14),
     'equidistant': (0, 4),
 }
 

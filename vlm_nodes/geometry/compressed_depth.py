@@ -49,7 +49,8 @@ def _from_inverse_depth(image: NDArray[np.uint16], a: float, b: float) -> NDArra
     """Metres of the quantised inverse depth q in which float images travel: a / (q - b)."""
     metres = np.full(image.shape, np.nan, dtype=np.float32)
     known = image > 0
-    metres[known] = a / (image[known].astype(np.float64) - b)
+    with np.errstate(divide='ignore'):  # a header of nonsense; what is not finite is no reading
+        metres[known] = a / (image[known].astype(np.float64) - b)
     return metres
 
 
