@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -102,6 +103,15 @@ def test_the_heat_map_is_brightest_where_the_score_is(tmp_path, cloud):
     body = cv2.imread(str(tmp_path / 'h.png'))[60:-90]
     half = body.shape[1] // 2
     assert body[:, :half].mean() > 2 * body[:, half:].mean()
+
+
+def test_without_rviz_the_foxglove_layout_and_domain_are_named(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv('PATH', str(tmp_path))
+    options = demo._parser().parse_args(['--rviz'])
+    assert demo._start_viewer(options, SimpleNamespace(domain=42)) is None
+    (line,) = capsys.readouterr().out.splitlines()
+    assert 'config/foxglove_mapping.json' in line
+    assert 'ROS_DOMAIN_ID=42' in line
 
 
 # Processes --------------------------------------------------------------------------------------
