@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,15 +12,14 @@ from rosbags.image import ImageError, image_to_cvimage
 from rosbags.image.image import to_cvtype
 
 from vlm_nodes.geometry.camera import Camera
+from vlm_nodes.geometry.compressed_depth import unpack_compressed_depth
 from vlm_nodes.geometry.depth import depth_to_metres
 
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 
-# compressed_depth_image_transport's ConfigHeader: enum, then the two quantisation parameters.
 _JPEG_START, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
-_DEPTH_HEADER = struct.Struct('<iff')
 
 
 class DecodeError(Exception):
@@ -113,39 +110,18 @@ def camera(message: Any) -> Camera:
     Raises:
         DecodeError: The camera is not calibrated (zero K), or its numbers make no camera.
     """
-    k = [float(value) for value in getattr(message, 'k', getattr(message, 'K', ()))]
-    d = tuple(float(value) for value in getattr(message, 'd', getattr(message, 'D', ())))
+    roi = message.roi
     try:
-        full = Camera(
-            width=int(message.width),
-            height=int(message.height),
-            fx=k[0],
-            fy=k[4],
-            cx=k[2],
-            cy=k[5],
-            distortion_model=message.distortion_model if d else '',
-            distortion=d,
+        return Camera.from_calibration(
+            (int(message.width), int(message.height)),
+            getattr(message, 'k', getattr(message, 'K', ())),
+            message.distortion_model,
+            getattr(message, 'd', getattr(message, 'D', ())),
+            region=(int(roi.x_offset), int(roi.y_offset), int(roi.width), int(roi.height)),
+            binning=(int(message.binning_x), int(message.binning_y)),
         )
-    except (ValueError, IndexError) as error:
+    except ValueError as error:
         raise DecodeError(f'camera_info of {message.header.frame_id!r}: {error}') from error
-    return _cut(full, message)
-
-
-def _cut(full: Camera, info: Any) -> Camera:
-    """The camera of the image that is sent, cut and binned as its camera_info says."""
-    roi = info.roi
-    if roi.width and roi.height:
-        full = replace(
-            full,
-            width=int(roi.width),
-            height=int(roi.height),
-            cx=full.cx - roi.x_offset,
-            cy=full.cy - roi.y_offset,
-        )
-    bin_x, bin_y = max(1, int(info.binning_x)), max(1, int(info.binning_y))
-    if bin_x == bin_y == 1:
-        return full
-    return full.resized(full.width // bin_x, full.height // bin_y)
 
 
 def _packed(message: Any) -> SimpleNamespace:
@@ -185,27 +161,10 @@ def _raw(message: Any) -> tuple[NDArray[Any], str]:
 
 
 def _compressed_depth(message: Any) -> tuple[NDArray[Any], str]:
-    encoding, _, transport = (part.strip() for part in message.format.partition(';'))
-    if 'compressedDepth' not in transport:
-        return _imdecode(message.data, cv2.IMREAD_UNCHANGED, message.format), encoding
-    if 'rvl' in transport:
-        raise DecodeError(f'depth of format {message.format!r}: RVL is not supported, PNG is')
-    data = bytes(message.data)
-    if len(data) <= _DEPTH_HEADER.size:
-        raise DecodeError(f'depth of format {message.format!r} holds {len(data)} bytes only')
-    _, quant_a, quant_b = _DEPTH_HEADER.unpack_from(data)
-    image = _imdecode(data[_DEPTH_HEADER.size :], cv2.IMREAD_UNCHANGED, message.format)
-    if encoding != '32FC1':
-        return image, encoding
-    return _from_inverse_depth(image, quant_a, quant_b), encoding
-
-
-def _from_inverse_depth(image: NDArray[Any], a: float, b: float) -> NDArray[np.float32]:
-    """Metres from the quantised inverse depth in which float images travel: a / (q - b)."""
-    metres = np.full(image.shape, np.nan, dtype=np.float32)
-    known = image > 0
-    metres[known] = a / (image[known].astype(np.float64) - b)
-    return metres
+    try:
+        return unpack_compressed_depth(np.asarray(message.data), message.format)
+    except ValueError as error:
+        raise DecodeError(str(error)) from error
 
 
 def _check_jpeg(message: Any) -> None:
