@@ -42,12 +42,12 @@ def is_bag_folder(folder: Path) -> bool:
     if (folder / 'metadata.yaml').is_file():
         return True
     name = folder.resolve().name
-    return any(file.name.startswith(f'{name}_') for file in _bag_files(folder))
+    named = (file.name.startswith((f'{name}_', f'{name}.')) for file in _bag_files(folder))
+    return any(named) or any(file.name.endswith(COMPRESSED_SUFFIXES) for file in folder.iterdir())
 
 
 def _bag_files(folder: Path) -> list[Path]:
-    suffixes = (*BAG_FILE_SUFFIXES, *COMPRESSED_SUFFIXES)
-    return sorted(p for p in folder.iterdir() if p.is_file() and p.name.endswith(suffixes))
+    return sorted(p for p in folder.iterdir() if p.is_file() and p.suffix in BAG_FILE_SUFFIXES)
 
 
 def _bags_in(folder: Path) -> list[Path]:

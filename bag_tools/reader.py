@@ -41,6 +41,10 @@ class UnreadableBagError(BagError):
     """A bag cannot be opened as it is, though something of it may be salvaged."""
 
 
+class UnknownDefinitionError(BagError):
+    """A bag defines a type in a way that the storage library does not know."""
+
+
 class DamagedBagError(BagError):
     """Reading stopped in the middle of a bag.
 
@@ -51,6 +55,10 @@ class DamagedBagError(BagError):
     def __init__(self, text: str, messages_read: int) -> None:
         super().__init__(text)
         self.messages_read = messages_read
+
+
+# What no salvage helps with.
+_KINDS = {'Could not parse': UnknownDefinitionError, 'Serialization format': BagError}
 
 
 @dataclass(frozen=True)
@@ -158,10 +166,22 @@ class BagReader:
 
             self._reader, self.recovery = open_salvaged(self.path, store)
         else:
-            self._reader = open_reader(self.path, store)
-            files = mcap_files(self.path)
+            self._reader = self._open_whole(store)
+            files = mcap_files(self.path) if isinstance(self._reader, AnyReader) else ()
             self._stream = McapStream(files) if files else None
         self.topics = _topics(self._reader)
+
+    def _open_whole(self, store: Any) -> Any:
+        try:
+            return open_reader(self.path, store)
+        except UnknownDefinitionError:
+            # One recorded service, and the storage library refuses all topics beside it.
+            from bag_tools.recover import open_salvaged
+
+            reader, notes = open_salvaged(self.path, store)
+            if notes:
+                raise
+            return reader
 
     def __enter__(self) -> BagReader:
         return self
@@ -407,9 +427,9 @@ def open_reader(path: Path, store: Any) -> AnyReader:
         reader.open()
     except Exception as error:  # the storage libraries raise many kinds
         hint = next((why for text, why in _ADVICE.items() if text in str(error)), '')
-        raise UnreadableBagError(
-            f'{path} cannot be opened: {_reason(error)}' + (f' ({hint})' if hint else '')
-        ) from error
+        kind = next((k for text, k in _KINDS.items() if text in str(error)), UnreadableBagError)
+        reason = _reason(error).partition('\n')[0]
+        raise kind(f'{path} cannot be opened: {reason}' + (f' ({hint})' if hint else '')) from error
     return reader
 
 

@@ -6,6 +6,7 @@ Nothing here is used unless it is asked for, and everything done is told in note
 from __future__ import annotations
 
 import heapq
+import logging
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator
@@ -22,6 +23,8 @@ from bag_tools.reader import BAG_FILE_SUFFIXES, BagError, storage_files
 from bag_tools.salvage_mcap import SalvagedMcap
 from bag_tools.salvage_ros1 import SalvagedRos1
 from bag_tools.salvage_sqlite import SalvagedSqlite
+
+logger = logging.getLogger(__name__)
 
 Part = SalvagedMcap | SalvagedSqlite | SalvagedRos1
 PARTS: dict[str, type[Any]] = {'.mcap': SalvagedMcap, '.db3': SalvagedSqlite, '.bag': SalvagedRos1}
@@ -166,12 +169,21 @@ class SalvagedBag:
         types: dict[str, Any] = {}
         for part in self._parts:
             for msgtype, (encoding, text) in part.definitions.items():
-                if encoding == 'ros2msg' and text:
-                    types.update(get_types_from_msg(text, msgtype))
-                elif encoding in ('ros2idl', 'omgidl') and text:
-                    types.update(get_types_from_idl(text))
+                types.update(_definitions(msgtype, encoding, text))
         if not types:
             return store
         made = get_typestore(Stores.EMPTY)
         made.register(types)
         return made
+
+
+def _definitions(msgtype: str, encoding: str, text: str) -> dict[str, Any]:
+    """Types that a definition defines; none where it is not understood, as of services."""
+    try:
+        if encoding == 'ros2msg' and text:
+            return dict(get_types_from_msg(text, msgtype))
+        if encoding in ('ros2idl', 'omgidl') and text:
+            return dict(get_types_from_idl(text))
+    except Exception:  # the parser raises many kinds
+        logger.debug('the definition of %s is not understood', msgtype)
+    return {}

@@ -11,7 +11,7 @@ from pathlib import Path
 import lz4.frame  # type: ignore[import-untyped]
 
 MAGIC = b'#ROSBAG V2.0\n'
-_MESSAGE, _BAG_HEADER, _CHUNK, _CONNECTION = 2, 3, 5, 7
+_MESSAGE, _BAG_HEADER, _CHUNK, _CHUNK_INFO, _CONNECTION = 2, 3, 5, 6, 7
 _LENGTH = struct.Struct('<I')
 
 
@@ -31,7 +31,7 @@ class SalvagedRos1:
         self.counts: dict[str, int] = {}
         self.first_ns, self.last_ns = 2**63 - 1, 0
         self.notes: list[str] = []
-        self._indexed = False
+        self._unlisted = -1
         self._bad_chunks = 0
         for topic, receive_ns, _ in self.messages(None):
             self.counts[topic] = self.counts.get(topic, 0) + 1
@@ -43,7 +43,7 @@ class SalvagedRos1:
                 f'{path.name}: {self._bad_chunks} damaged chunks were left out, {total} messages '
                 'were read'
             )
-        if not self._indexed:
+        if self._unlisted:
             self.notes.append(
                 f'{path.name} was not closed, as when a recorder is killed: {total} messages were '
                 'read one after another'
@@ -74,7 +74,10 @@ class SalvagedRos1:
                 self._learn(fields, data[begin:end])
             elif kind == _BAG_HEADER:
                 (index_at,) = struct.unpack('<Q', fields[b'index_pos'])
-                self._indexed = 0 < index_at <= len(data)
+                # The index lists every chunk at the end of the file; it must be there whole.
+                self._unlisted = _LENGTH.unpack(fields[b'chunk_count'])[0] if index_at else -1
+            elif kind == _CHUNK_INFO:
+                self._unlisted -= 1
             elif kind == _MESSAGE:
                 number = _LENGTH.unpack(fields[b'conn'])[0]
                 topic = self.channels.get(number, ('', ''))[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -33,8 +34,12 @@ class SalvagedSqlite:
         self._copy: tempfile.TemporaryDirectory[str] | None = None
         self._database = f'file:{path.resolve()}?immutable=1'
         log = path.with_name(f'{path.name}-wal')
-        if log.is_file() and log.stat().st_size:
-            self._merge(log)
+        self._merged = log.is_file() and log.stat().st_size > 0
+        if self._merged:
+            self._duplicate(path.stat().st_size, log)
+        elif rest := path.stat().st_size % _page_bytes(path):
+            # A page that is cut short would be filled up with zeros, as if they had been recorded.
+            self._duplicate(path.stat().st_size - rest, None)
         self._damaged = False
         self._topics: dict[int, str] = {}
         self.channels: dict[int, tuple[str, str]] = {}
@@ -53,6 +58,9 @@ class SalvagedSqlite:
         while tries < _SKIPS:
             try:
                 for row, topic_id, receive_ns, data in self._rows(last):
+                    if row <= last:
+                        # A broken tree leads back to rows that were read already.
+                        raise sqlite3.DatabaseError(f'row {row} comes after row {last}')
                     last = row
                     if topic_id in wanted:
                         yield wanted[topic_id], receive_ns, _plain(data)
@@ -74,11 +82,15 @@ class SalvagedSqlite:
         database.execute('PRAGMA writable_schema=ON')
         return database
 
-    def _merge(self, log: Path) -> None:
+    def _duplicate(self, size: int, log: Path | None) -> None:
+        """Go on with a copy of the file's first bytes, and of its log."""
         self._copy = tempfile.TemporaryDirectory(prefix='rosbag2npz-')
-        for file in (self.path, log):
-            shutil.copyfile(file, Path(self._copy.name, file.name))
-        self._database = f'file:{Path(self._copy.name, self.path.name)}'
+        target = Path(self._copy.name, self.path.name)
+        shutil.copyfile(self.path, target)
+        os.truncate(target, size)
+        if log is not None:
+            shutil.copyfile(log, target.with_name(log.name))
+        self._database = f'file:{target}'
 
     def _read_topics(self) -> None:
         try:
@@ -104,13 +116,21 @@ class SalvagedSqlite:
 
     def _note(self, log: Path) -> None:
         total = sum(self.counts.values())
-        if self._copy is not None:
+        if self._merged:
             self.notes.append(
                 f'{log.name} was never merged, as when a recorder is killed: merged on a copy, '
                 f'{total} messages were read'
             )
         if self._damaged:
             self.notes.append(f'{self.path.name} is damaged: {total} messages could be read')
+
+
+def _page_bytes(path: Path) -> int:
+    """The size of a database's pages, of which its file is a whole number."""
+    with path.open('rb') as file:
+        header = file.read(18)
+    size = int.from_bytes(header[16:18], 'big')
+    return 65536 if size == 1 else max(size, 1)
 
 
 def _plain(data: bytes) -> bytes:

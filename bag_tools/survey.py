@@ -156,7 +156,8 @@ def _find_topic(bag: BagReader, wanted: StreamSettings) -> tuple[Topic | None, s
                 silent.append(name)
     if silent:
         return None, f'{", ".join(silent)} holds no messages'
-    return None, f'no topic {" or ".join(wanted.topics)}'
+    more = f' (nor {len(wanted.topics) - 1} others)' if len(wanted.topics) > 1 else ''
+    return None, f'no topic {wanted.topics[0]}{more}'
 
 
 def _check_type(bag: BagReader, name: str, wanted: StreamSettings, topic: Topic) -> None:
@@ -182,7 +183,8 @@ def _check_needed(
         why = '; '.join(missing or [f'{name}: {reason}' for name, reason in absent.items()])
         has = ', '.join(f'{t.name} ({t.claimed} {t.msgtype})' for t in bag.topics.values())
         raise BagError(
-            f'{bag.path} lacks what the configuration needs ({why}); it has {has or "no topics"}'
+            f'{bag.path} lacks what the configuration needs ({why}); it has {has or "no topics"}. '
+            '--scaffold writes a configuration from what a bag has'
         )
 
 
