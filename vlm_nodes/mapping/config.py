@@ -23,7 +23,7 @@ class VoxelMapConfig:
         clear_after: Frames in a row that must see through a voxel before it is forgotten;
             0 never forgets.
         clear_margin_m: How far in front of the surface now seen a voxel must lie to be seen
-            through. None takes one voxel.
+            through. None takes 0.7 of a voxel: a whole one keeps the feet of things that went.
         clear_margin_per_m2: Added to the margin per square metre of depth. The default is three
             standard deviations of a Kinect's depth noise (Khoshelham and Elberink 2012, eq. 11:
             1.425e-3 z^2).
@@ -68,7 +68,9 @@ class VoxelMapConfig:
 
     def margin_m(self) -> float:
         """The clearing margin at depth 0."""
-        return self.voxel_size_m if self.clear_margin_m is None else self.clear_margin_m
+        if self.clear_margin_m is None:
+            return 0.7 * self.voxel_size_m
+        return self.clear_margin_m
 
     def _require(self, name: str, holds: object, wanted: str) -> None:
         value = getattr(self, name)
