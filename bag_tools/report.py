@@ -105,7 +105,8 @@ def _sheet(result: Result) -> str:
     pictures: dict[str, dict[int, str]] = result.get('pictures', {})
     columns = sorted({int(row) for rows in pictures.values() for row in rows})
     cells = ''
-    for name, rows in pictures.items():
+    for name in [n for n in result['streams'] if n in pictures]:
+        rows = pictures[name]
         by_row = {int(row): png for row, png in rows.items()}
         cells += f'<div>{_text(name)}</div>'
         for column in columns:
