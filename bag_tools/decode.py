@@ -19,6 +19,8 @@ IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
 CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 
+# RGB from Y - 16, U - 128, V - 128 (ITU-R BT.601, limited range), as OpenCV has it for NV21.
+_BT601 = np.array([[1.164, 0, 1.596], [1.164, -0.391, -0.813], [1.164, 2.018, 0]], np.float32)
 _JPEG_START, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
 
 
@@ -56,6 +58,8 @@ def color_pixels(message: Any) -> NDArray[np.uint8]:
     if message.encoding.startswith(('8UC', '16UC', '32FC')):
         raise DecodeError(f'encoding {message.encoding!r} does not say its order of colours')
     try:
+        if message.encoding in ('nv21', 'nv24'):
+            return _from_two_planes(message)
         return np.asarray(image_to_cvimage(_packed(message), 'rgb8'), dtype=np.uint8)
     except (ImageError, cv2.error, TypeError, ValueError) as error:
         raise DecodeError(f'image of encoding {message.encoding!r}: {error}') from error
@@ -151,6 +155,22 @@ def _rows(message: Any, row: int) -> NDArray[np.uint8]:
             f'bytes, the message holds {data.size}'
         )
     return data[: height * step].reshape(height, step)
+
+
+def _from_two_planes(message: Any) -> NDArray[np.uint8]:
+    """RGB of brightness and, after it, colour differences: every fourth V, U or every U, V."""
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    luma = _rows(message, width)[:, :width]
+    rest = np.frombuffer(message.data, dtype=np.uint8)[height * step :]
+    if message.encoding == 'nv21':
+        chroma = rest[: height // 2 * step].reshape(height // 2, step)[:, :width]
+        pairs = np.ascontiguousarray(chroma).reshape(height // 2, width // 2, 2)
+        rgb = cv2.cvtColorTwoPlane(np.ascontiguousarray(luma), pairs, cv2.COLOR_YUV2RGB_NV21)
+        return np.asarray(rgb, dtype=np.uint8)
+    chroma = rest[: height * 2 * step].reshape(height, 2 * step)[:, : 2 * width]
+    ycc = np.dstack([luma, chroma.reshape(height, width, 2)]).astype(np.float32)
+    rgb = (ycc - np.array([16, 128, 128], np.float32)) @ _BT601.T
+    return np.asarray(np.clip(np.rint(rgb), 0, 255), dtype=np.uint8)
 
 
 def _raw(message: Any) -> tuple[NDArray[Any], str]:
