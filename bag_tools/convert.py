@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import logging
 import time
@@ -26,8 +27,15 @@ from bag_tools.writers import ArrayWriter, make_writer, output_path
 
 logger = logging.getLogger(__name__)
 
-TOOL_VERSION = '1'
 _UNITS = {'color': 'RGB, 0 to 255', 'depth': 'mm, 0 is no reading'}
+
+
+def tool_version() -> str:
+    """The version of the package; 'source' where it is run without being installed."""
+    try:
+        return importlib.metadata.version('vlm_nodes')
+    except importlib.metadata.PackageNotFoundError:
+        return 'source'
 
 
 @dataclass(frozen=True)
@@ -271,7 +279,7 @@ def _metadata(job: Job, found: Survey, plan: Plan, digest: dict[str, Any]) -> di
     joints = next((n for n, s in found.streams.items() if s.settings.kind == 'joints'), None)
     return {
         'tool': 'rosbag2npz',
-        'version': TOOL_VERSION,
+        'version': tool_version(),
         'bag': job.bag.name,
         **digest,
         'custom_data': custom_data(job.bag),

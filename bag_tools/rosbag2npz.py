@@ -22,7 +22,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from bag_tools.bag_files import find_bags, output_names
 from bag_tools.batch import EXECUTORS, Result, import_engine, run_all
-from bag_tools.convert import TOOL_VERSION, Job
+from bag_tools.convert import Job, tool_version
 from bag_tools.lerobot_writer import lerobot_dataset
 from bag_tools.reader import DISTROS, BagError, BagReader
 from bag_tools.report import report_data, write_reports
@@ -118,7 +118,7 @@ def _run(options: argparse.Namespace, settings: Settings, command: str) -> int:
         )
         for bag, name in zip(bags, output_names(bags), strict=True)
     ]
-    run = {'command': command, 'version': TOOL_VERSION, 'started': time.strftime('%F %T %z')}
+    run = {'command': command, 'version': tool_version(), 'started': time.strftime('%F %T %z')}
     results = _convert_all(options, jobs)
     if options.out is not None and not options.dry_run:
         if 'hdf5' in formats:
