@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import multiprocessing
 import queue
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,8 @@ from typing import Any
 
 from bag_tools.convert import Job, convert
 from bag_tools.reader import BagError, DamagedBagError, UnreadableBagError
+
+logger = logging.getLogger(__name__)
 
 EXECUTORS = ('local', 'ray', 'dask')
 Result = dict[str, Any]
@@ -35,13 +38,20 @@ def run_job(job: Job, progress: Callable[[int, int], None] = lambda done, total:
         text = str(error) or type(error).__name__
         if salvageable:
             text += '; --recover salvages what can be had'
-        return {
-            'bag': str(job.bag),
-            'name': job.name,
-            'status': 'failed',
-            'error': text,
-            'salvageable': salvageable,
-        }
+        return {**_failure(job, text), 'salvageable': salvageable}
+    except Exception as error:  # a library's own failure must not take the other bags with it
+        logger.exception('%s', job.bag)
+        return _failure(job, f'{job.bag}: {type(error).__name__}: {error}')
+
+
+def _failure(job: Job, text: str) -> Result:
+    return {
+        'bag': str(job.bag),
+        'name': job.name,
+        'status': 'failed',
+        'error': text,
+        'salvageable': False,
+    }
 
 
 def run_all(
@@ -85,13 +95,7 @@ def _result(job: Job, future: Future[Result]) -> Result:
     try:
         return future.result()
     except Exception as error:  # a worker that dies takes its bag's result with it
-        return {
-            'bag': str(job.bag),
-            'name': job.name,
-            'status': 'failed',
-            'error': f'{job.bag}: its worker ended: {error or type(error).__name__}',
-            'salvageable': False,
-        }
+        return _failure(job, f'{job.bag}: its worker ended: {error or type(error).__name__}')
 
 
 def _start_worker(updates: Any) -> None:

@@ -16,21 +16,21 @@ from bag_tools.reader import BagError
 
 # Names that LeRobot gives to what it trains on.
 STATE, ACTION, IMAGES = 'observation.state', 'action', 'observation.images'
-MODULES = ('lerobot.datasets.lerobot_dataset', 'lerobot.common.datasets.lerobot_dataset')
+MODULE = 'lerobot.datasets.lerobot_dataset'
 
 
 def lerobot_dataset() -> Any:
     """The package's dataset class.
 
     Raises:
-        BagError: The package is not installed.
+        BagError: The package is not installed, or cannot be loaded.
     """
-    for name in MODULES:
-        try:
-            return importlib.import_module(name).LeRobotDataset
-        except ImportError:
-            continue
-    raise BagError('--format lerobot needs the lerobot package: pip install lerobot')
+    try:
+        return importlib.import_module(MODULE).LeRobotDataset
+    except Exception as error:  # what it needs may itself be installed badly
+        raise BagError(
+            f'--format lerobot needs the lerobot package: pip install lerobot ({error})'
+        ) from error
 
 
 class LeRobotWriter:
@@ -52,6 +52,7 @@ class LeRobotWriter:
         self._folder = Path(tempfile.mkdtemp(prefix=f'.{path.name}.partial-', dir=path.parent))
         self._streams: dict[str, NDArray[Any]] = {}
         self._whole: dict[str, NDArray[Any]] = {}
+        self._names: dict[str, list[str]] = {}
 
     def allocate(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> None:
         """Make room for a stream, zero until written."""
@@ -73,12 +74,12 @@ class LeRobotWriter:
         dataset = self._dataset.create(
             repo_id=f'local/{self.path.stem}',
             fps=self._rate(),
-            features={name: _feature(name, rows) for name, rows in columns.items()},
+            features={n: _feature(n, rows, self._names.get(n)) for n, rows in columns.items()},
             root=made,
             use_videos=False,
         )
         for row in range(len(self._whole['stamps'])):
-            frame = {name: _cell(rows[row]) for name, rows in columns.items()}
+            frame = {name: np.asarray(rows[row]) for name, rows in columns.items()}
             dataset.add_frame({**frame, 'task': 'recorded'})
         dataset.save_episode()
         if hasattr(dataset, 'finalize'):
@@ -99,6 +100,7 @@ class LeRobotWriter:
 
     def _columns(self) -> dict[str, NDArray[Any]]:
         columns: dict[str, NDArray[Any]] = {}
+        masks: dict[str, NDArray[Any]] = {}
         for name, rows in self._streams.items():
             colour = rows.ndim == 4
             columns[f'{IMAGES}.{name}' if colour else f'observation.{name}'] = rows
@@ -107,20 +109,27 @@ class LeRobotWriter:
                 columns[STATE] = rows
             elif name == 'actions':
                 columns[ACTION] = rows
-            elif name not in ('metadata', 'joint_names'):
+            elif name.startswith('valid_'):
+                masks[name.removeprefix('valid_')] = rows
+            elif name not in ('metadata', 'joint_names', 'stamps'):
                 columns[f'observation.{name}'] = rows
+        # Vectors, for the package's scalars do not survive every numpy: seconds and nanoseconds.
+        stamps = self._whole['stamps']
+        columns['observation.stamp'] = np.stack([stamps // 10**9, stamps % 10**9], axis=1)
+        columns['observation.valid'] = np.stack(list(masks.values()), axis=1)
+        self._names = {
+            STATE: self._whole['joint_names'].tolist(),
+            'observation.stamp': ['seconds', 'nanoseconds'],
+            'observation.valid': list(masks),
+        }
         return columns
 
 
-def _feature(name: str, rows: NDArray[Any]) -> dict[str, Any]:
+def _feature(name: str, rows: NDArray[Any], names: list[str] | None) -> dict[str, Any]:
     if name.startswith(IMAGES):
         return {
             'dtype': 'image',
             'shape': rows.shape[1:],
             'names': ['height', 'width', 'channels'],
         }
-    return {'dtype': rows.dtype.name, 'shape': rows.shape[1:] or (1,), 'names': None}
-
-
-def _cell(value: Any) -> NDArray[Any]:
-    return np.atleast_1d(np.asarray(value))
+    return {'dtype': rows.dtype.name, 'shape': rows.shape[1:], 'names': names}
