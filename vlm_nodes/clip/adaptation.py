@@ -25,6 +25,9 @@ NEGATIVES = ('object', 'thing', 'stuff', 'background')
 MAXIMUM_LOGIT_SCALE = 100.0
 """CLIP's own bound on its temperature."""
 
+LEAST_WEIGHT, MOST_WEIGHT = 0.5, 3.0
+"""Bounds of a label's weight: what fills most of all pictures must still be told from the rest."""
+
 KEEP_ONE_CELL_OF = 2
 """Cells drawn for the loss of a step: neighbours are alike, and comparing all costs time."""
 
@@ -300,7 +303,7 @@ def _label_weights(pixel_counts: dict[int, int]) -> Tensor:
     middle = float(np.median(list(pixel_counts.values())))
     weights = torch.zeros(1 << 16)
     for number, count in pixel_counts.items():
-        weights[number] = min(max((middle / count) ** 0.5, 0.2), 3.0)
+        weights[number] = min(max((middle / count) ** 0.5, LEAST_WEIGHT), MOST_WEIGHT)
     return weights
 
 
