@@ -283,6 +283,7 @@ def _metadata(job: Job, found: Survey, plan: Plan, digest: dict[str, Any]) -> di
         'bag': job.bag.name,
         **digest,
         'custom_data': custom_data(job.bag),
+        **({'task': job.settings.task} if job.settings.task else {}),
         'settings': asdict(job.settings),
         'settings_sha256': job.settings.digest(),
         'ticks': len(plan.ticks),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,6 +17,8 @@ from bag_tools.reader import BagError
 
 # Names that LeRobot gives to what it trains on.
 STATE, ACTION, IMAGES = 'observation.state', 'action', 'observation.images'
+# The conversion's own metadata, beside the package's.
+METADATA = 'rosbag2npz.json'
 MODULE = 'lerobot.datasets.lerobot_dataset'
 
 
@@ -71,6 +74,7 @@ class LeRobotWriter:
         """Hand the frames over, and let the dataset appear."""
         made = self._folder / 'dataset'
         columns = self._columns()
+        about = json.loads(str(self._whole['metadata']))
         dataset = self._dataset.create(
             repo_id=f'local/{self.path.stem}',
             fps=self._rate(),
@@ -80,10 +84,11 @@ class LeRobotWriter:
         )
         for row in range(len(self._whole['stamps'])):
             frame = {name: np.asarray(rows[row]) for name, rows in columns.items()}
-            dataset.add_frame({**frame, 'task': 'recorded'})
+            dataset.add_frame({**frame, 'task': about['task']})
         dataset.save_episode()
         if hasattr(dataset, 'finalize'):
             dataset.finalize()
+        (made / 'meta' / METADATA).write_text(json.dumps(about), encoding='utf-8')
         if self.path.is_dir():
             shutil.rmtree(self.path)
         made.rename(self.path)

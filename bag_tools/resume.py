@@ -12,6 +12,7 @@ import numpy as np
 
 from bag_tools.bag_files import fingerprint
 from bag_tools.convert import Job
+from bag_tools.lerobot_writer import METADATA
 from bag_tools.writers import output_path
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,9 @@ def read_metadata(path: Path) -> dict[str, Any]:
     Raises:
         OSError, ValueError, KeyError: It is no episode.
     """
-    if path.is_dir():
+    if (path / 'meta' / METADATA).is_file():
+        text = (path / 'meta' / METADATA).read_text(encoding='utf-8')
+    elif path.is_dir():
         text = str(np.load(path / 'metadata.npy', allow_pickle=False))
     elif path.suffix == '.hdf5':
         with h5py.File(path, 'r') as file:

@@ -48,8 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         settings = load_settings(options.config) if options.config else default_settings()
-        if options.distro:
-            settings = settings.with_distro(options.distro)
+        settings = settings.with_options(options.distro, options.task)
         if options.scaffold:
             return _scaffold(options.scaffold, settings, options.out)
         if not options.bags:
@@ -83,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     add('--workers', type=int, default=1, metavar='N', help='bags converted at once')
     add('--executor', choices=EXECUTORS, default='local', help='hand bags to a cluster')
     add('--distro', choices=DISTROS, help='definitions for bags that hold none of their own')
+    add('--task', metavar='TEXT', help='what is done in these bags; noted in the metadata')
     add('--json', action='store_true', help='print the report as JSON, and nothing else')
     add('--quiet', action='store_true', help='no progress, errors only')
     return parser
@@ -102,7 +102,7 @@ def _scaffold(bag: Path, settings: Settings, out: Path | None) -> int:
 
 
 def _run(options: argparse.Namespace, settings: Settings, command: str) -> int:
-    _check(options)
+    _check(options, settings)
     formats = tuple(dict.fromkeys(options.format or ['npz']))
     bags = find_bags(options.bags)
     jobs = [
@@ -130,11 +130,11 @@ def _run(options: argparse.Namespace, settings: Settings, command: str) -> int:
     return exit_code(results)
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(options: argparse.Namespace, settings: Settings) -> None:
     """Refuse what cannot work before hours are spent.
 
     Raises:
-        SettingsError: A number is out of its range.
+        SettingsError: A number is out of its range, or a task is missing.
         BagError: A package is not installed.
     """
     if not 0 <= options.compress <= 9:
@@ -145,6 +145,8 @@ def _check(options: argparse.Namespace) -> None:
         import_engine(options.executor)
     if 'lerobot' in (options.format or []):
         lerobot_dataset()
+        if not settings.task:
+            raise SettingsError('--format lerobot needs --task TEXT: what is done in these bags')
 
 
 def _convert_all(options: argparse.Namespace, jobs: list[Job]) -> list[Result]:

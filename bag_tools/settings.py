@@ -200,6 +200,7 @@ class Settings:
         actions: What actions are.
         distro: ROS 2 release whose definitions serve bags without their own.
         message_folders: Folders of .msg files (PACKAGE/msg/NAME.msg) for types of one's own.
+        task: What is done in these bags, in words; noted in the metadata.
     """
 
     streams: dict[str, StreamSettings]
@@ -207,6 +208,7 @@ class Settings:
     actions: ActionSettings = field(default_factory=ActionSettings)
     distro: str = 'jazzy'
     message_folders: tuple[str, ...] = ()
+    task: str | None = None
 
     def __post_init__(self) -> None:
         """Check that names refer to streams."""
@@ -239,9 +241,9 @@ class Settings:
         """SHA-256 of everything that decides the output."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
-    def with_distro(self, distro: str) -> Settings:
-        """These settings with another ROS 2 release."""
-        return replace(self, distro=distro)
+    def with_options(self, distro: str | None, task: str | None) -> Settings:
+        """These settings with another ROS 2 release or task, where one is given."""
+        return replace(self, distro=distro or self.distro, task=task or self.task)
 
 
 def default_settings() -> Settings:
@@ -314,7 +316,7 @@ def settings_from(content: object) -> Settings:
     )
     if 'actions' in top:
         made['actions'] = _build('actions.', top['actions'], ActionSettings)
-    for name in ('distro', 'message_folders'):
+    for name in ('distro', 'message_folders', 'task'):
         if name in top:
             made[name] = _convert(name, top[name], typing.get_type_hints(Settings)[name])
     return Settings(**made)

@@ -66,6 +66,19 @@ def test_the_keys_are_those_of_the_format(truth: Truth, tmp_path: Path) -> None:
     assert metadata['sha256'] == summed.stdout.split()[0]
 
 
+def test_what_was_noted_at_recording_is_kept(tmp_path: Path) -> None:
+    truth = write_truth(tmp_path / 'run', 'mcap', seconds=0.3)
+    metadata = truth.path / 'metadata.yaml'
+    content = yaml.safe_load(metadata.read_text())
+    content['rosbag2_bagfile_information']['custom_data'] = {'operator': 'Ann'}
+    metadata.write_text(yaml.safe_dump(content))
+    assert run(truth, tmp_path, '--task', 'stack the cups') == CONVERTED
+    with np.load(tmp_path / 'run.npz') as data:
+        noted = json.loads(str(data['metadata']))
+    assert noted['custom_data'] == {'operator': 'Ann'}
+    assert noted['task'] == 'stack the cups'
+
+
 def test_nothing_is_left_of_a_failure(truth: Truth, tmp_path: Path) -> None:
     config = tmp_path / 'strict.yaml'
     config.write_text(
