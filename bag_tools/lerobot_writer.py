@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -52,7 +53,9 @@ class LeRobotWriter:
     def __init__(self, path: Path) -> None:
         self._dataset = lerobot_dataset()
         self.path = path
-        self._folder = Path(tempfile.mkdtemp(prefix=f'.{path.name}.partial-', dir=path.parent))
+        self._folder = Path(
+            tempfile.mkdtemp(prefix=f'.{path.name}.partial-{os.getpid()}-', dir=path.parent)
+        )
         self._streams: dict[str, NDArray[Any]] = {}
         self._whole: dict[str, NDArray[Any]] = {}
         self._names: dict[str, list[str]] = {}

@@ -84,7 +84,8 @@ class NpyFolderWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.partial = Path(tempfile.mkdtemp(prefix=f'.{path.name}.partial-', dir=path.parent))
+        prefix = f'{partial_path(path).name}-'
+        self.partial = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
         self._rows: dict[str, tuple[Any, int, int]] = {}
 
     def allocate(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> None:
@@ -305,6 +306,7 @@ def make_writer(out: Path, name: str, formats: tuple[str, ...], compress: int) -
         'hdf5': RobomimicWriter,
         'lerobot': LeRobotWriter,
     }
+    remove_partials(out, name)
     made: list[ArrayWriter] = []
     try:
         for kind in formats:
@@ -324,6 +326,25 @@ def output_path(out: Path, name: str, kind: str) -> Path:
 def partial_path(path: Path) -> Path:
     """The name under which a file is written until it is whole."""
     return path.with_name(f'.{path.name}.partial-{os.getpid()}')
+
+
+def remove_partials(out: Path, name: str) -> None:
+    """Remove what killed runs left of an output; what a living process writes stays."""
+    for suffix in set(SUFFIXES.values()):
+        for path in out.glob(f'.{name}{suffix}.partial-*'):
+            process = path.name.rpartition('.partial-')[2].partition('-')[0]
+            if process.isdigit() and not _is_alive(int(process)):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def put(partial: Path, path: Path) -> None:

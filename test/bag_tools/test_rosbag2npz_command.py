@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import subprocess
 import sys
@@ -92,6 +93,17 @@ def test_nothing_is_left_of_a_failure(truth: Truth, tmp_path: Path) -> None:
     assert run(truth, out, '--config', str(config)) == FAILED
     assert sorted(p.name for p in out.iterdir()) == ['report.html', 'report.json']
     assert 'missing is refuse' in (out / 'report.json').read_text()
+
+
+def test_what_a_killed_run_left_is_removed(truth: Truth, tmp_path: Path) -> None:
+    ended = subprocess.Popen(['true'])
+    ended.wait()
+    dead, alive = (tmp_path / f'.run.npz.partial-{pid}' for pid in (ended.pid, os.getppid()))
+    dead.write_bytes(b'half')
+    alive.write_bytes(b'half')
+    assert run(truth, tmp_path) == CONVERTED
+    assert not dead.exists()
+    assert alive.exists()
 
 
 def test_a_plan_writes_nothing(
