@@ -98,7 +98,9 @@ def main() -> None:
     parser.add_argument('--seeds', type=int, nargs='+', help='rooms; 1500000 and up by default')
     parser.add_argument('--views', type=int, default=6, help='pictures a room (default: 6)')
     parser.add_argument('--size', type=int, default=128, help='side of the pictures (default: 128)')
-    parser.add_argument('--image-size', type=int, help="shorter side for encoding; the model's own")
+    parser.add_argument(
+        '--image-size', type=int, help='side at which they are encoded; as they are by default'
+    )
     parser.add_argument('--model', default='tiny', help='as Encoder.load takes it')
     parser.add_argument('--quick', action='store_true', help='two rooms: a smoke run')
     options = parser.parse_args()
@@ -107,7 +109,9 @@ def main() -> None:
     trained_on = [seed for seed in seeds if seed not in vocabulary.TEST_SEEDS]
     if trained_on:
         parser.error(f'rooms {trained_on} are not held out; take {vocabulary.TEST_SEEDS}')
-    encoder = Encoder.load(options.model, num_threads=1, image_size=options.image_size)
+    encoder = Encoder.load(
+        options.model, num_threads=1, image_size=options.image_size or options.size
+    )
     weights: Path = find_model(options.model).weights
     result = evaluate(encoder, seeds, options.views, options.size)
     result['megabytes'] = weights.stat().st_size / 1e6
