@@ -152,25 +152,26 @@ def test_a_save_beside_fusion_is_of_one_moment(tmp_path):
     single = VoxelMap(replace(voxel_map.config, clear_after=0), encoder=ENCODER)
     single.integrate(frame, features)
     base, done = single.counts.copy(), threading.Event()
+    fused = [1]
 
     def fuse():
-        for stamp in range(1, 60):
-            single.integrate(replace(frame, stamp_ns=stamp), features)
-        done.set()
+        while not done.is_set():
+            single.integrate(replace(frame, stamp_ns=fused[0]), features)
+            fused[0] += 1
 
     writer = threading.Thread(target=fuse)
     writer.start()
     seen = []
-    while not done.is_set():
+    while len(set(seen)) < 3:
         single.save(tmp_path / 'live.npz')
         loaded = VoxelMap.load(tmp_path / 'live.npz', ENCODER)
         frames = int(loaded.last_seen_ns[0]) + 1
         np.testing.assert_array_equal(loaded.counts, base * frames)
         assert set(loaded.last_seen_ns) == {frames - 1}
         seen.append(frames)
+    done.set()
     writer.join()
-    assert len(seen) >= 2
-    assert (single.counts == base * 60).all()
+    assert (single.counts == base * fused[0]).all()
 
 
 # Refusals ----------------------------------------------------------------------------------------
