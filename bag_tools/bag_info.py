@@ -6,7 +6,8 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -76,14 +77,25 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     found = find_bags(options.bags)
-    # Damage is in the table: said once is enough.
-    logging.getLogger('bag_tools.reader').setLevel(logging.ERROR)
-    health = [_examine(path, options) for path in found]
+    with _quiet_reader():
+        health = [_examine(path, options) for path in found]
     if options.json:
         say(json.dumps([_as_json(bag) for bag in health], indent=2))
     else:
         say('\n\n'.join(_text(bag) for bag in health))
     return 1 if any(bag.damage for bag in health) else 0
+
+
+@contextmanager
+def _quiet_reader() -> Iterator[None]:
+    """Damage is in the table: said once is enough."""
+    logger = logging.getLogger('bag_tools.reader')
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _examine(path: Path, options: argparse.Namespace) -> BagHealth:
