@@ -235,7 +235,9 @@ def _episodes_at(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise EpisodeError(f'there is no episode at {path}')
-    inside = [p for p in path.iterdir() if p.suffix == '.npz' or _is_array_folder(p)]
+    # A name with a dot before it is that of one which a conversion has not finished.
+    names = [p for p in path.iterdir() if not p.name.startswith('.')]
+    inside = [p for p in names if p.suffix == '.npz' or _is_array_folder(p)]
     if not inside:
         raise EpisodeError(f'{path} holds no episode: no .npz, and no folder of .npy files')
     return inside

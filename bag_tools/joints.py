@@ -74,11 +74,6 @@ class NumberSeries:
         )
         return usual + tuple(sorted(set(self._values) - set(usual)))
 
-    @property
-    def layouts(self) -> int:
-        """How many different lists of names the messages have."""
-        return len(self._layouts)
-
     def sample(
         self,
         names: Sequence[str],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,6 +14,8 @@ from numpy.lib.format import open_memmap
 from numpy.typing import DTypeLike, NDArray
 
 from bag_tools.reader import BagError
+from bag_tools.whole_file import partial_path
+from bag_tools.whole_folder import put_folder
 
 # Names that LeRobot gives to what it trains on.
 STATE, ACTION, IMAGES = 'observation.state', 'action', 'observation.images'
@@ -53,9 +54,8 @@ class LeRobotWriter:
     def __init__(self, path: Path) -> None:
         self._dataset = lerobot_dataset()
         self.path = path
-        self._folder = Path(
-            tempfile.mkdtemp(prefix=f'.{path.name}.partial-{os.getpid()}-', dir=path.parent)
-        )
+        prefix = f'{partial_path(path).name}-'
+        self._folder = Path(tempfile.mkdtemp(prefix=prefix, dir=path.parent))
         self._streams: dict[str, NDArray[Any]] = {}
         self._whole: dict[str, NDArray[Any]] = {}
         self._names: dict[str, list[str]] = {}
@@ -92,9 +92,7 @@ class LeRobotWriter:
         if hasattr(dataset, 'finalize'):
             dataset.finalize()
         (made / 'meta' / METADATA).write_text(json.dumps(about), encoding='utf-8')
-        if self.path.is_dir():
-            shutil.rmtree(self.path)
-        made.rename(self.path)
+        put_folder(made, self.path, self._folder / 'replaced')
         self.abort()
 
     def abort(self) -> None:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bag_tools.writers import partial_path, put, sync
+from bag_tools.whole_file import partial_path, put, sync
 
 Result = dict[str, Any]
 _HEAVY = ('pictures', 'curves')

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import h5py  # type: ignore[import-untyped]
 
-from bag_tools.writers import env_args, partial_path, put, sync
+from bag_tools.whole_file import partial_path, put, sync
+from bag_tools.writers import env_args
 
 INDEX = 'dataset.hdf5'
 

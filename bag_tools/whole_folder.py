@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from bag_tools.whole_file import partial_path, put, remove_partials, sync
+
 
 @contextmanager
 def whole_folder(path: Path, *, overwrite: bool, holds: Sequence[str]) -> Iterator[Path]:
@@ -29,12 +31,12 @@ def whole_folder(path: Path, *, overwrite: bool, holds: Sequence[str]) -> Iterat
     path = path.resolve()
     check_free(path, overwrite=overwrite, holds=holds)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f'.{path.name}.partial-', dir=path.parent))
+    remove_partials(path)
+    partial = Path(tempfile.mkdtemp(prefix=f'{partial_path(path).name}-', dir=path.parent))
     try:
         # The last part of the name is kept: rosbag2 names its files by their folder.
         yield partial / path.name
-        _sync_files(partial)
-        _put(partial / path.name, path, partial / f'{path.name}.replaced')
+        put_folder(partial / path.name, path, partial / f'{path.name}.replaced')
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -62,27 +64,22 @@ def check_free(path: Path, *, overwrite: bool, holds: Sequence[str]) -> None:
         )
 
 
-def _put(new: Path, path: Path, replaced: Path) -> None:
+def put_folder(new: Path, path: Path, replaced: Path) -> None:
+    """Flush a folder to disk and rename it to its name.
+
+    Args:
+        new: The folder, whole.
+        path: Where it is to appear.
+        replaced: Where a folder that is there goes; it comes back where the other cannot appear.
+    """
+    for root, _, names in os.walk(new):
+        for name in names:
+            sync(Path(root, name))
     if path.exists():
         path.rename(replaced)
     try:
-        new.rename(path)
+        put(new, path)
     except OSError:
         if replaced.exists():
             replaced.rename(path)
         raise
-    _sync(path.parent)
-
-
-def _sync_files(folder: Path) -> None:
-    for root, _, names in os.walk(folder):
-        for name in names:
-            _sync(Path(root, name))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

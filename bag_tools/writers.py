@@ -7,7 +7,6 @@ at all.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 import zipfile
@@ -20,6 +19,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from bag_tools.stored_zip import StoredNpz, npy_header, write_all
+from bag_tools.whole_file import partial_path, put, remove_partials, sync
+from bag_tools.whole_folder import put_folder
 
 SUFFIXES = {'npz': '.npz', 'npy-dir': '', 'hdf5': '.hdf5', 'lerobot': '.lerobot'}
 FORMATS = tuple(SUFFIXES)
@@ -109,28 +110,21 @@ class NpyFolderWriter:
         """Write a whole array."""
         np.save(self.partial / f'{name}.npy', values, allow_pickle=False)
 
-    def sync(self) -> None:
-        """Flush everything to disk."""
+    def finish(self) -> None:
+        """Write no more."""
         for file, _, _ in self._rows.values():
             file.close()
-        for file in self.partial.iterdir():
-            sync(file)
 
     def close(self) -> None:
         """Let the folder appear."""
-        self.sync()
-        if self.path.is_dir():
-            old = self.partial.with_name(f'{self.partial.name}.replaced')
-            self.path.rename(old)
-            put(self.partial, self.path)
-            shutil.rmtree(old)
-            return
-        put(self.partial, self.path)
+        self.finish()
+        replaced = self.partial.with_name(f'{self.partial.name}.replaced')
+        put_folder(self.partial, self.path, replaced)
+        shutil.rmtree(replaced, ignore_errors=True)
 
     def abort(self) -> None:
         """Leave nothing behind."""
-        for file, _, _ in self._rows.values():
-            file.close()
+        self.finish()
         shutil.rmtree(self.partial, ignore_errors=True)
 
 
@@ -152,7 +146,7 @@ class CompressedNpzWriter:
 
     def close(self) -> None:
         """Compress, and let the file appear."""
-        self._folder.sync()
+        self._folder.finish()
         partial = partial_path(self.path)
         with zipfile.ZipFile(
             partial, 'w', zipfile.ZIP_DEFLATED, compresslevel=self._level
@@ -306,7 +300,8 @@ def make_writer(out: Path, name: str, formats: tuple[str, ...], compress: int) -
         'hdf5': RobomimicWriter,
         'lerobot': LeRobotWriter,
     }
-    remove_partials(out, name)
+    for kind in FORMATS:
+        remove_partials(output_path(out, name, kind))
     made: list[ArrayWriter] = []
     try:
         for kind in formats:
@@ -321,42 +316,3 @@ def make_writer(out: Path, name: str, formats: tuple[str, ...], compress: int) -
 def output_path(out: Path, name: str, kind: str) -> Path:
     """Where the output of a format goes."""
     return out / f'{name}{SUFFIXES[kind]}'
-
-
-def partial_path(path: Path) -> Path:
-    """The name under which a file is written until it is whole."""
-    return path.with_name(f'.{path.name}.partial-{os.getpid()}')
-
-
-def remove_partials(out: Path, name: str) -> None:
-    """Remove what killed runs left of an output; what a living process writes stays."""
-    for suffix in set(SUFFIXES.values()):
-        for path in out.glob(f'.{name}{suffix}.partial-*'):
-            process = path.name.rpartition('.partial-')[2].partition('-')[0]
-            if process.isdigit() and not _is_alive(int(process)):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def put(partial: Path, path: Path) -> None:
-    """Rename what is whole to its name, and make the name last."""
-    partial.replace(path)
-    sync(path.parent)
-
-
-def sync(path: Path) -> None:
-    """Flush a file or a folder's names to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -100,3 +100,10 @@ def test_actions_have_the_columns_of_what_they_are_made_of(tmp_path: Path) -> No
     assert episode.columns('actions') == ('x', 'y', 'z')
     assert Episode(write_episode(tmp_path / 'b.npz')).columns('actions') == NAMES
     assert episode.columns('color') == ()
+
+
+def test_what_a_killed_conversion_left_is_no_episode(tmp_path: Path) -> None:
+    for name in ('whole', '.half.partial-1-x'):
+        (tmp_path / name).mkdir()
+        np.save(tmp_path / name / 'stamps.npy', np.zeros(2, dtype=np.int64))
+    assert find_episodes([tmp_path]) == [tmp_path / 'whole']

@@ -43,7 +43,6 @@ def test_partial_messages_are_merged_each_by_its_own_stamps() -> None:
 def test_the_usual_order_of_the_fullest_messages_wins() -> None:
     made = series(('b a', [0, 0]), ('a b', [0, 0]), ('a b', [0, 0]), ('z', [0]))
     assert made.names == ('a', 'b', 'z')
-    assert made.layouts == 3
 
 
 def test_unused_messages_and_broken_numbers_are_passed_over() -> None:

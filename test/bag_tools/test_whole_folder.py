@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -70,3 +72,14 @@ def test_only_what_the_tool_writes_is_replaced_and_only_when_asked(tmp_path: Pat
     empty.mkdir()
     write(empty, 'four')
     assert (empty / 'a.txt').read_text() == 'four'
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    ended = subprocess.Popen(['true'])
+    ended.wait()
+    dead, alive = (tmp_path / f'.out.partial-{pid}-x' for pid in (ended.pid, os.getppid()))
+    for folder in (dead, alive):
+        fill(folder, 'half')
+    write(tmp_path / 'out', 'one')
+    assert not dead.exists()
+    assert alive.exists()
