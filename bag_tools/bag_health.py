@@ -12,12 +12,8 @@ from numpy.typing import NDArray
 
 from bag_tools.reader import BagError, BagReader, RawMessage, Topic
 from bag_tools.settings import ClockSettings
-from bag_tools.stamps import find_jumps
+from bag_tools.stamps import count_gaps, find_jumps
 
-# An interval this many times the usual one is a gap: a single missing message doubles it. The usual
-# one is the 90th percentile: several publishers of one topic, as of tf, make most intervals tiny.
-GAP_FACTOR = 1.5
-_USUAL_PERCENTILE = 90
 _JUMP_S = ClockSettings.jump_s
 
 
@@ -126,15 +122,14 @@ def _intervals(stamps: NDArray[np.int64]) -> dict[str, float | int | None]:
     ends = {'first_ns': int(stamps.min()), 'last_ns': int(stamps.max())}
     if len(stamps) < 2:
         return dict(ends)
-    steps = np.diff(np.sort(stamps)).astype(np.float64) / 1e9
-    # A step that is there, not one between two: few steps would make a gap half usual.
-    usual = float(np.percentile(steps, _USUAL_PERCENTILE, method='lower'))
+    in_order = np.sort(stamps)
+    steps = np.diff(in_order).astype(np.float64) / 1e9
     mean = float(steps.mean())
     return {
         **ends,
         'rate_hz': 1 / mean if mean > 0 else None,
         'longest_gap_s': float(steps.max()),
-        'gaps': int((steps > GAP_FACTOR * usual).sum()) if usual > 0 else 0,
+        'gaps': count_gaps(in_order),
     }
 
 

@@ -10,6 +10,12 @@ from numpy.typing import NDArray
 
 Stamps = NDArray[np.int64]
 
+# An interval this many times the usual one is a gap: a single missing message doubles it.
+GAP_FACTOR = 1.5
+# Intervals shorter than this share of a long one (their 90th percentile) are those between
+# several publishers of one topic, as of tf, and no measure of what is missing.
+_LONG_PERCENTILE, _SHORT_SHARE = 90, 0.45
+
 
 @dataclass(frozen=True)
 class StampReport:
@@ -22,7 +28,7 @@ class StampReport:
         first_ns: First stamp used.
         last_ns: Last stamp used.
         longest_gap_s: Longest time without a sample.
-        gaps: Times without a sample longer than twice the median period.
+        gaps: Intervals of more than 1.5 times the usual one: see `count_gaps`.
         out_of_order: Messages stamped before one that was received earlier.
         repeated: Messages stamped as another.
         unstamped: Messages with a stamp of 0, left out.
@@ -143,6 +149,24 @@ def _join_stretches(
     return label
 
 
+def count_gaps(stamps: Stamps) -> int:
+    """How many intervals are so long that a message or more is missing.
+
+    An interval is a gap if it is more than 1.5 times the usual one, which is the median of those
+    that are not the short ones between several publishers.
+
+    Args:
+        stamps: (N,) int64 sorted stamps in nanoseconds.
+    """
+    steps = np.diff(stamps)
+    if not len(steps):
+        return 0
+    # Intervals that are there, none between two: of few, a gap would become half usual.
+    long = np.percentile(steps, _LONG_PERCENTILE, method='lower')
+    usual = np.percentile(steps[steps >= _SHORT_SHARE * long], 50, method='lower')
+    return int((steps > GAP_FACTOR * usual).sum()) if usual > 0 else 0
+
+
 def _report(
     stamps: Stamps, arrival: Stamps, skew_s: NDArray[np.float64], samples: int
 ) -> dict[str, Any]:
@@ -158,7 +182,7 @@ def _report(
         'first_ns': int(stamps[0]) if len(stamps) else 0,
         'last_ns': int(stamps[-1]) if len(stamps) else 0,
         'longest_gap_s': float(periods.max()) if len(periods) else 0.0,
-        'gaps': int((periods > 2 * median).sum()) if median else 0,
+        'gaps': count_gaps(stamps),
         'out_of_order': int(behind.sum()),
         'repeated': int((periods == 0).sum()),
         'skew_median_s': float(middle),

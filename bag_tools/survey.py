@@ -15,7 +15,7 @@ from bag_tools.images import ImageMaker
 from bag_tools.joints import JOINT_TYPES, NumberSeries, NumbersError, field_values, joint_values
 from bag_tools.reader import BagError, BagReader, RawMessage, Topic, UnreadableBagError
 from bag_tools.settings import Settings, StreamSettings
-from bag_tools.stamps import StreamStamps, sort_stamps
+from bag_tools.stamps import GAP_FACTOR, StreamStamps, sort_stamps
 
 TYPES_BY_KIND = {
     'color': (IMAGE, COMPRESSED_IMAGE),
@@ -248,7 +248,8 @@ def _complaints(stream: SurveyedStream) -> list[str]:
         texts.append(f'{report.out_of_order} messages came out of order and were sorted')
     if report.gaps:
         texts.append(
-            f'{report.gaps} gaps of more than two periods, the longest {report.longest_gap_s:.3f} s'
+            f'{report.gaps} gaps of more than {GAP_FACTOR} times the usual interval, the longest '
+            f'{report.longest_gap_s:.3f} s'
         )
     if report.skew_spread_s > 0.1:
         texts.append(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bag_tools.stamps import find_jumps, sort_stamps
+from bag_tools.stamps import count_gaps, find_jumps, sort_stamps
 
 S = 1_000_000_000
 START = 1_700_000_000 * S
@@ -35,6 +35,25 @@ def test_gaps_are_found() -> None:
     report = sort_stamps(header, header, use='header', jump_s=1.0).report
     assert report.gaps == 1
     assert report.longest_gap_s == pytest.approx(11 / 30)
+
+
+def test_one_missing_message_is_a_gap_however_many_are_missing() -> None:
+    rng = np.random.default_rng(0)
+    stamps = clock(1000) + rng.normal(0, 1e6, 1000).astype(np.int64)
+    for share in (0.01, 0.1, 0.3):
+        kept = np.sort(rng.choice(1000, round(1000 * (1 - share)), replace=False))
+        assert count_gaps(stamps[kept]) == (np.diff(kept) > 1).sum()
+
+
+def test_intervals_between_two_publishers_are_no_measure_of_gaps() -> None:
+    both = np.sort(np.concatenate((clock(100), clock(100) + 2_000_000)))
+    assert count_gaps(both) == 0
+    assert count_gaps(np.delete(both, [80, 81])) == 1
+
+
+def test_too_few_stamps_have_no_gaps() -> None:
+    assert [count_gaps(clock(n)) for n in (0, 1, 2)] == [0, 0, 0]
+    assert count_gaps(np.full(5, START)) == 0
 
 
 def test_a_restarted_simulation_keeps_its_longest_stretch() -> None:
