@@ -12,6 +12,8 @@ import yaml
 
 from bag_tools.reader import BAG_FILE_SUFFIXES, BagError
 
+# What `ros2 bag record --custom-data task='...'` notes.
+TASK_KEY = 'task'
 COMPRESSED_SUFFIXES = ('.mcap.zstd', '.db3.zstd')
 _BLOCK_BYTES = 1 << 18
 
@@ -102,6 +104,11 @@ def custom_data(bag: Path) -> dict[str, str]:
     for key in ('rosbag2_bagfile_information', 'custom_data'):
         values = values.get(key) if isinstance(values, dict) else None
     return {str(k): str(v) for k, v in values.items()} if isinstance(values, dict) else {}
+
+
+def recorded_task(bag: Path) -> str | None:
+    """What was noted at the recording as its task, in words; None where nothing was."""
+    return custom_data(bag).get(TASK_KEY, '').strip() or None
 
 
 def bag_digest(bag: Path) -> dict[str, Any]:

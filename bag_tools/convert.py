@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bag_tools.bag_files import bag_digest, custom_data
+from bag_tools.bag_files import TASK_KEY, bag_digest, custom_data, recorded_task
 from bag_tools.decode import DecodeError
 from bag_tools.plan import Plan, array_bytes, make_plan, refuse_missing, valid_masks
 from bag_tools.reader import BagError, BagReader, RawMessage
@@ -63,6 +63,11 @@ class Job:
     recover: bool = False
     dry_run: bool = False
     pictures: bool = True
+
+    @property
+    def task(self) -> str | None:
+        """What is done in the bag, in words: of the settings, else as noted at the recording."""
+        return self.settings.task or recorded_task(self.bag)
 
 
 @dataclass
@@ -283,7 +288,7 @@ def _metadata(job: Job, found: Survey, plan: Plan, digest: dict[str, Any]) -> di
         'bag': job.bag.name,
         **digest,
         'custom_data': custom_data(job.bag),
-        **({'task': job.settings.task} if job.settings.task else {}),
+        **({TASK_KEY: job.task} if job.task else {}),
         'settings': asdict(job.settings),
         'settings_sha256': job.settings.digest(),
         'ticks': len(plan.ticks),

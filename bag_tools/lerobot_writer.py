@@ -13,6 +13,7 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import DTypeLike, NDArray
 
+from bag_tools.bag_files import TASK_KEY
 from bag_tools.reader import BagError
 from bag_tools.whole_file import partial_path
 from bag_tools.whole_folder import put_folder
@@ -87,7 +88,7 @@ class LeRobotWriter:
         )
         for row in range(len(self._whole['stamps'])):
             frame = {name: np.asarray(rows[row]) for name, rows in columns.items()}
-            dataset.add_frame({**frame, 'task': about['task']})
+            dataset.add_frame({**frame, 'task': about[TASK_KEY]})
         dataset.save_episode()
         if hasattr(dataset, 'finalize'):
             dataset.finalize()

@@ -24,17 +24,18 @@ from bag_tools.bag_files import find_bags, output_names
 from bag_tools.batch import EXECUTORS, Result, import_engine, run_all
 from bag_tools.convert import Job, tool_version
 from bag_tools.lerobot_writer import lerobot_dataset
-from bag_tools.reader import DISTROS, BagError, BagReader
+from bag_tools.reader import DISTROS, BagReader
 from bag_tools.report import report_data, write_reports
 from bag_tools.resume import existing, finished
 from bag_tools.robomimic_index import write_index
 from bag_tools.scaffold import scaffold
 from bag_tools.settings import Settings, SettingsError, default_settings, load_settings
 from bag_tools.writers import FORMATS
+from vlm_nodes.command_line import USAGE_ERROR, run, say
 
 logger = logging.getLogger(__name__)
 
-CONVERTED, FAILED, USAGE, SALVAGED = 0, 1, 2, 3
+CONVERTED, FAILED, USAGE, SALVAGED = 0, 1, USAGE_ERROR, 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,19 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format='%(levelname)s: %(message)s',
         stream=sys.stderr,
     )
-    try:
-        settings = load_settings(options.config) if options.config else default_settings()
-        settings = settings.with_options(options.distro, options.task)
-        if options.scaffold:
-            return _scaffold(options.scaffold, settings, options.out)
+    if not options.scaffold:
         if not options.bags:
             parser.error('give at least one bag, or --scaffold BAG')
         if options.out is None and not options.dry_run:
             parser.error('--out is needed')
-        return _run(options, settings, shlex.join(['rosbag2npz', *(arguments or sys.argv[1:])]))
-    except (SettingsError, BagError, OSError) as error:
-        sys.stderr.write(f'rosbag2npz: {error}\n')
-        return USAGE
+    given = sys.argv[1:] if arguments is None else arguments
+    return run('rosbag2npz', lambda: _run(options, shlex.join(['rosbag2npz', *given])))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,21 +83,30 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _scaffold(bag: Path, settings: Settings, out: Path | None) -> int:
-    with BagReader(bag, distro=settings.distro) as reader:
+def _run(options: argparse.Namespace, command: str) -> int:
+    settings = load_settings(options.config) if options.config else default_settings()
+    settings = settings.with_options(options.distro, options.task)
+    if options.scaffold:
+        return _scaffold(options, settings)
+    return _convert(options, settings, command)
+
+
+def _scaffold(options: argparse.Namespace, settings: Settings) -> int:
+    bag, out = options.scaffold, options.out
+    with BagReader(bag, distro=settings.distro, recover=options.recover) as reader:
         text = scaffold(reader, settings)
     if out is None:
-        _say(text.rstrip('\n'))
+        say(text.rstrip('\n'))
         return CONVERTED
     target = out / f'{bag.resolve().stem}.yaml' if out.is_dir() else out
     with target.open('x', encoding='utf-8') as file:
         file.write(text)
-    _say(str(target))
+    say(str(target))
     return CONVERTED
 
 
-def _run(options: argparse.Namespace, settings: Settings, command: str) -> int:
-    _check(options, settings)
+def _convert(options: argparse.Namespace, settings: Settings, command: str) -> int:
+    _check(options)
     formats = tuple(dict.fromkeys(options.format or ['npz']))
     bags = find_bags(options.bags)
     jobs = [
@@ -118,23 +122,25 @@ def _run(options: argparse.Namespace, settings: Settings, command: str) -> int:
         )
         for bag, name in zip(bags, output_names(bags), strict=True)
     ]
-    run = {'command': command, 'version': tool_version(), 'started': time.strftime('%F %T %z')}
+    if 'lerobot' in formats:
+        _check_lerobot(jobs)
+    about = {'command': command, 'version': tool_version(), 'started': time.strftime('%F %T %z')}
     results = _convert_all(options, jobs)
     if options.out is not None and not options.dry_run:
         if 'hdf5' in formats:
             write_index(options.out, [job.name for job in jobs])
-        page, _ = write_reports(options.out, run, results)
+        page, _ = write_reports(options.out, about, results)
         logger.info('report: %s', page)
     if options.json:
-        _say(json.dumps(report_data(run, results)))
+        say(json.dumps(report_data(about, results)))
     return exit_code(results)
 
 
-def _check(options: argparse.Namespace, settings: Settings) -> None:
+def _check(options: argparse.Namespace) -> None:
     """Refuse what cannot work before hours are spent.
 
     Raises:
-        SettingsError: A number is out of its range, or a task is missing.
+        SettingsError: A number is out of its range.
         BagError: A package is not installed.
     """
     if not 0 <= options.compress <= 9:
@@ -143,10 +149,22 @@ def _check(options: argparse.Namespace, settings: Settings) -> None:
         raise SettingsError(f'--workers {options.workers} must be at least 1')
     if options.executor != 'local':
         import_engine(options.executor)
-    if 'lerobot' in (options.format or []):
-        lerobot_dataset()
-        if not settings.task:
-            raise SettingsError('--format lerobot needs --task TEXT: what is done in these bags')
+
+
+def _check_lerobot(jobs: Sequence[Job]) -> None:
+    """Refuse LeRobot datasets that cannot be written: each of their frames has a task in words.
+
+    Raises:
+        SettingsError: Bags have no task; the text names them all.
+        BagError: The package is not installed.
+    """
+    missing = [str(job.bag) for job in jobs if not job.task]
+    if missing:
+        raise SettingsError(
+            f'--format lerobot needs to know what is done in {", ".join(missing)}: '
+            "give --task TEXT, or record with --custom-data task='TEXT'"
+        )
+    lerobot_dataset()
 
 
 def _convert_all(options: argparse.Namespace, jobs: list[Job]) -> list[Result]:
@@ -235,7 +253,7 @@ def _tell(result: Result, options: argparse.Namespace) -> None:
         logger.warning('%s: %s', result['name'], text)
     for name, text in result['absent'].items():
         logger.info('%s: no %s: %s', result['name'], name, text)
-    show: Callable[[str], None] = _say if options.dry_run else logger.info
+    show: Callable[[str], None] = say if options.dry_run else logger.info
     for line in describe(result):
         show(line)
 
@@ -256,10 +274,6 @@ def describe(result: Result) -> list[str]:
             f'stamped {s["skew_s"] * 1e3:+.1f} ms of receipt, {s["valid_ticks"]} ticks valid'
         )
     return lines
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(f'{text}\n')
 
 
 def exit_code(results: Sequence[Result]) -> int:

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
+from bag_tools.bag_files import TASK_KEY
 from bag_tools.episode import Episode, EpisodeError
 
-TASK_KEY = 'task'
 _TABLE_SUFFIXES = ('.csv', '.yaml', '.yml', '.json')
 
 

@@ -67,17 +67,42 @@ def test_the_keys_are_those_of_the_format(truth: Truth, tmp_path: Path) -> None:
     assert metadata['sha256'] == summed.stdout.split()[0]
 
 
-def test_what_was_noted_at_recording_is_kept(tmp_path: Path) -> None:
-    truth = write_truth(tmp_path / 'run', 'mcap', seconds=0.3)
+def note(truth: Truth, **values: str) -> None:
+    """Note something in a bag as `ros2 bag record --custom-data` does."""
     metadata = truth.path / 'metadata.yaml'
     content = yaml.safe_load(metadata.read_text())
-    content['rosbag2_bagfile_information']['custom_data'] = {'operator': 'Ann'}
+    content['rosbag2_bagfile_information']['custom_data'] = values
     metadata.write_text(yaml.safe_dump(content))
-    assert run(truth, tmp_path, '--task', 'stack the cups') == CONVERTED
-    with np.load(tmp_path / 'run.npz') as data:
-        noted = json.loads(str(data['metadata']))
-    assert noted['custom_data'] == {'operator': 'Ann'}
-    assert noted['task'] == 'stack the cups'
+
+
+def noted_in(npz: Path) -> dict:
+    with np.load(npz) as data:
+        return json.loads(str(data['metadata']))
+
+
+def test_what_was_noted_at_recording_is_kept(tmp_path: Path) -> None:
+    truth = write_truth(tmp_path / 'run', 'mcap', seconds=0.3)
+    assert run(truth, tmp_path / 'a') == CONVERTED
+    assert 'task' not in noted_in(tmp_path / 'a' / 'run.npz')
+    note(truth, operator='Ann', task='pour')
+    assert run(truth, tmp_path / 'b') == CONVERTED
+    metadata = noted_in(tmp_path / 'b' / 'run.npz')
+    assert metadata['custom_data'] == {'operator': 'Ann', 'task': 'pour'}
+    assert metadata['task'] == 'pour'
+    assert run(truth, tmp_path / 'c', '--task', 'stack the cups') == CONVERTED
+    assert noted_in(tmp_path / 'c' / 'run.npz')['task'] == 'stack the cups'
+
+
+def test_lerobot_wants_a_task_and_takes_the_recorded_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, 'lerobot', None)
+    truth = write_truth(tmp_path / 'run', 'mcap', seconds=0.3)
+    assert run(truth, tmp_path / 'out', '--format', 'lerobot') == USAGE
+    assert f'what is done in {truth.path}: give --task' in capsys.readouterr().err
+    note(truth, task='pour')
+    assert run(truth, tmp_path / 'out', '--format', 'lerobot') == USAGE
+    assert 'pip install lerobot' in capsys.readouterr().err
 
 
 def test_nothing_is_left_of_a_failure(truth: Truth, tmp_path: Path) -> None:
@@ -151,7 +176,7 @@ def test_outputs_are_not_overwritten_unasked(truth: Truth, tmp_path: Path) -> No
     [
         (['--executor', 'ray'], 'pip install "ray"'),
         (['--executor', 'dask'], 'pip install "dask[distributed]"'),
-        (['--format', 'lerobot'], 'pip install lerobot'),
+        (['--format', 'lerobot', '--task', 'pour'], 'pip install lerobot'),
         (['--compress', '10'], '--compress 10 must be 0 to 9'),
         (['--workers', '0'], '--workers 0 must be at least 1'),
         (['--config', 'absent.yaml'], 'absent.yaml cannot be read'),
@@ -169,7 +194,9 @@ def test_wrong_usage_is_named_before_anything_is_done(
         # As on a machine where the package is not installed.
         monkeypatch.setitem(sys.modules, module, None)
     assert run(truth, tmp_path / 'out', *options) == USAGE
-    assert words in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith('rosbag2npz: ')
+    assert words in line
     assert not (tmp_path / 'out').exists()
 
 
