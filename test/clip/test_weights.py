@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -163,12 +164,24 @@ def test_truncated_weights_are_refused(tmp_path: Path, suffix: str, kept: int) -
 
 def test_loading_is_strict(tmp_path: Path) -> None:
     write_model(tmp_path, small_config())
-    with pytest.raises(WeightsError, match='Missing key'):
+    with pytest.raises(WeightsError, match=r'small: \d+ tensors missing \(visual'):
         load_model(source(tmp_path / WEIGHTS_NAME, layers=4))
-    with pytest.raises(WeightsError, match='Unexpected key'):
+    with pytest.raises(WeightsError, match=r'small: \d+ tensors unexpected \(visual'):
         load_model(source(tmp_path / WEIGHTS_NAME, layers=2))
-    with pytest.raises(WeightsError, match='size mismatch'):
+    shape = r'small: 1 tensors of another shape \(visual.positional_embedding\)$'
+    with pytest.raises(WeightsError, match=shape):
         load_model(source(tmp_path / WEIGHTS_NAME, image_size=64))
+
+
+def test_tensors_that_do_not_fit_are_counted_and_two_of_a_kind_named(tmp_path: Path) -> None:
+    write_model(tmp_path, small_config())
+    with pytest.raises(WeightsError) as caught:
+        load_model(source(tmp_path / WEIGHTS_NAME, layers=50))
+    reason = str(caught.value).partition(' as weights of ')[2]
+    told = re.fullmatch(r'small: (\d+) tensors missing \((.*), \.\.\.\)', reason)
+    assert told is not None
+    assert int(told[1]) > 500
+    assert len(told[2].split(', ')) == 2
 
 
 def test_tokenizers_that_need_a_network_are_refused() -> None:

@@ -80,7 +80,7 @@ def find_model(
         weights = _own_weights(model, own_weights)
         tag: dict[str, Any] = {}
     elif _is_path(pretrained):
-        weights = _existing(Path(pretrained), model)
+        weights = _existing(Path(pretrained).expanduser(), model)
         tag = {}
     else:
         weights = _tagged_weights(model, pretrained, weights_dir or default_weights_dir())
@@ -123,7 +123,7 @@ def load_model(source: ModelSource) -> Any:
             for key in _OPENAI_ARCHIVE_KEYS:
                 del state[key]
         model = build_model(config)
-        model.load_state_dict(_fitted(state, model), strict=True)
+        _fill(model, _fitted(state, model))
     return model.eval().requires_grad_(False)
 
 
@@ -272,6 +272,29 @@ def _read_state_dict(path: Path) -> dict[str, torch.Tensor]:
     loaded = torch.load(path, map_location='cpu', weights_only=True)
     state = loaded.get('state_dict', loaded)
     return {key.removeprefix('module.'): value for key, value in state.items()}
+
+
+def _fill(model: Any, state: dict[str, torch.Tensor]) -> None:
+    """Load all tensors of a model; what does not fit is counted, with two names of each kind."""
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise RuntimeError(_differences(model.state_dict(), state) or str(error)) from error
+
+
+def _differences(wanted: dict[str, torch.Tensor], given: dict[str, torch.Tensor]) -> str:
+    """What one set of tensors lacks, has besides and has in other shapes; empty if nothing."""
+    shared = [name for name in wanted if name in given]
+    kinds = {
+        'missing': [name for name in wanted if name not in given],
+        'unexpected': [name for name in given if name not in wanted],
+        'of another shape': [name for name in shared if wanted[name].shape != given[name].shape],
+    }
+    return '; '.join(
+        f'{len(names)} tensors {kind} ({", ".join(names[:2])}{", ..." if len(names) > 2 else ""})'
+        for kind, names in kinds.items()
+        if names
+    )
 
 
 def _is_torchscript(path: Path) -> bool:
