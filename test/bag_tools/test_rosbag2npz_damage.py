@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from mcap.stream_reader import StreamReader
 from mcap.writer import CompressionType
 from mcap.writer import Writer as McapWriter
@@ -242,6 +243,47 @@ def test_false_claims_are_refused(tmp_path: Path) -> None:
     code, bag = run(truth.path, tmp_path / 'out')
     assert code == FAILED
     assert f'claims {count + 3} messages, {count} could be read' in bag['error']
+
+
+def with_other_qos(path: Path, kind: str) -> Truth:
+    """A bag whose metadata.yaml gives one topic another quality of service than its file does."""
+    truth = write_truth(path, kind, seconds=SECONDS)
+    metadata = truth.path / 'metadata.yaml'
+    content = yaml.safe_load(metadata.read_text())
+    second = {'sec': 1, 'nsec': 0}
+    profile = dict.fromkeys(('history', 'reliability', 'durability', 'liveliness'), 1)
+    profile |= dict.fromkeys(('deadline', 'lifespan', 'liveliness_lease_duration'), second)
+    profile |= {'depth': 7, 'avoid_ros_namespace_conventions': False}
+    for topic in content['rosbag2_bagfile_information']['topics_with_message_count']:
+        if topic['topic_metadata']['name'] == COLOR:
+            topic['topic_metadata']['offered_qos_profiles'] = [profile]
+    metadata.write_text(yaml.safe_dump(content))
+    return truth
+
+
+@pytest.mark.parametrize('kind', ['mcap', 'mcap_zstd', 'mcap_split'])
+def test_another_qos_in_the_metadata_costs_an_mcap_nothing(kind: str, tmp_path: Path) -> None:
+    truth = with_other_qos(tmp_path / 'bag', kind)
+    code, bag = run(truth.path, tmp_path / 'out')
+    assert code == CONVERTED
+    color, count = bag['streams']['color'], len(truth.samples[COLOR])
+    assert (color['claimed'], color['read']) == (count, count)
+    assert check_kept(tmp_path / 'out' / 'bag.npz', truth) == count
+
+
+def test_another_qos_in_the_metadata_of_a_sqlite_bag_is_refused(tmp_path: Path) -> None:
+    """The storage library finds none of such a topic's messages, and does not say so."""
+    truth = with_other_qos(tmp_path / 'bag', 'sqlite3')
+    count = len(truth.samples[COLOR])
+    code, bag = run(truth.path, tmp_path / 'out')
+    assert code == FAILED
+    assert f'{COLOR} claims {count} messages, 0 could be read' in bag['error']
+    assert f'try {storage(truth)} itself' in bag['error']
+    assert outputs(tmp_path / 'out') == []
+    for path, options in ((storage(truth), ()), (truth.path, ('--recover',))):
+        out = tmp_path / path.name
+        assert run(path, out, *options)[0] == CONVERTED
+        assert check_kept(out / f'{path.stem}.npz', truth) == count
 
 
 def test_recover_changes_nothing_for_a_whole_bag(tmp_path: Path) -> None:
