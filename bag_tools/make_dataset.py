@@ -49,7 +49,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--out', type=Path, default=Path('data'), help='folder to write (default %(default)s)'
     )
-    tasks = parser.add_argument_group('tasks')
+    _add_tasks(parser.add_argument_group('tasks'))
+    _add_streams(parser.add_argument_group('streams'), default)
+    _add_split(parser.add_argument_group('split'), default)
+    parser.add_argument('--overwrite', action='store_true', help='replace OUT if it is there')
+    parser.add_argument('--dry-run', action='store_true', help='say what would be written')
+    parser.add_argument('--json', action='store_true', help='print the figures as JSON')
+    return parser
+
+
+def _add_tasks(tasks: argparse._ArgumentGroup) -> None:
     tasks.add_argument(
         '--tasks',
         nargs='+',
@@ -65,7 +74,9 @@ def _parser() -> argparse.ArgumentParser:
         help='the same as a table: CSV with pattern,task in each line, or YAML or JSON with '
         'pattern: task',
     )
-    streams = parser.add_argument_group('streams')
+
+
+def _add_streams(streams: argparse._ArgumentGroup, default: SetConfig) -> None:
     streams.add_argument(
         '--images',
         default=COLOR,
@@ -87,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
         help='a joint that moves by no more never moves: it is reported and its bounds are set '
         'one apart (default %(default)g)',
     )
-    split = parser.add_argument_group('split')
+
+
+def _add_split(split: argparse._ArgumentGroup, default: SetConfig) -> None:
     split.add_argument(
         '--test-share',
         type=float,
@@ -98,10 +111,6 @@ def _parser() -> argparse.ArgumentParser:
     split.add_argument(
         '--seed', type=int, default=default.seed, help='of the draw (default %(default)s)'
     )
-    parser.add_argument('--overwrite', action='store_true', help='replace OUT if it is there')
-    parser.add_argument('--dry-run', action='store_true', help='say what would be written')
-    parser.add_argument('--json', action='store_true', help='print the figures as JSON')
-    return parser
 
 
 def _run(options: argparse.Namespace) -> int:
