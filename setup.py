@@ -1,6 +1,9 @@
+import sys
 from pathlib import Path
+from typing import ClassVar
 
-from setuptools import find_packages, setup
+import setuptools
+from setuptools import Command, find_packages, setup
 
 PACKAGE = 'vlm_nodes'
 SHARED = f'share/{PACKAGE}'
@@ -9,6 +12,40 @@ SHARED = f'share/{PACKAGE}'
 def folder(name: str) -> list[str]:
     """Files of a data folder, by the relative paths that --symlink-install needs."""
     return sorted(str(path) for path in Path(name).iterdir() if path.is_file())
+
+
+class Develop(Command):
+    """`develop` with the options of `colcon build --symlink-install`, which setuptools 80 dropped.
+
+    colcon runs it where the sources are linked to, with `sys.prefix` at the install space, and puts
+    that folder on PYTHONPATH itself: the package's metadata and its executables are what is left.
+    """
+
+    user_options: ClassVar = [
+        ('editable', None, 'leave the sources where they are'),
+        ('build-directory=', None, 'not used'),
+        ('script-dir=', None, 'where executables go; $base is the install space'),
+        ('no-deps', None, 'dependencies are never installed'),
+        ('uninstall', None, 'do nothing: what is installed next replaces it'),
+    ]
+    boolean_options: ClassVar = ['editable', 'no-deps', 'uninstall']
+
+    def initialize_options(self) -> None:
+        self.editable = self.no_deps = self.uninstall = False
+        self.build_directory = None
+        self.script_dir = ''
+
+    def finalize_options(self) -> None:
+        if not self.editable:
+            raise SystemExit('develop is there for colcon alone; use: pip install -e .')
+
+    def run(self) -> None:
+        if self.uninstall:
+            return
+        self.run_command('egg_info')
+        scripts = self.distribution.get_command_obj('install_scripts')
+        scripts.install_dir = self.script_dir.replace('$base', sys.prefix)
+        self.run_command('install_scripts')
 
 
 setup(
@@ -31,6 +68,7 @@ setup(
     install_requires=['setuptools'],
     extras_require={'test': ['pytest', 'pytest-timeout', 'hypothesis']},
     zip_safe=False,
+    cmdclass={'develop': Develop} if int(setuptools.__version__.split('.')[0]) >= 80 else {},
     maintainer='vlm_nodes maintainers',
     maintainer_email='maintainers@vlm-nodes.example',
     description='Robots that see, touch and are spoken to.',
