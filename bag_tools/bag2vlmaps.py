@@ -76,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
 def _run(options: argparse.Namespace) -> int:
     check_free(options.out, overwrite=options.overwrite, holds=HOLDS)
     bag = PosedRgbdBag(options.bag, PosedRgbdConfig(**given_options(options, BAG_OPTIONS)))
+    _refuse_short(bag, options)
     correction = Correction(**given_options(options, (*CORRECTIONS, 'depth_scale')))
     dataset = _dataset(bag, correction, options)
     with whole_folder(options.out, overwrite=options.overwrite, holds=HOLDS) as folder:
@@ -89,9 +90,20 @@ def _run(options: argparse.Namespace) -> int:
         )
         bar = tqdm(dataset, total=len(dataset), unit='frame', leave=False, disable=None)
         written = write_frames(bar, writer)
+        _refuse_short(bag, options)
     figures = _figures(bag, written, dataset, options.out)
     say(json.dumps(figures, indent=2) if options.json else _text(figures))
     return 0
+
+
+def _refuse_short(bag: PosedRgbdBag, options: argparse.Namespace) -> None:
+    """Refuse a bag that gave less than it claims, unless that is what was asked for.
+
+    Raises:
+        BagError: It did.
+    """
+    if bag.problems and not options.recover:
+        raise BagError(f'{"; ".join(bag.problems)}; --recover maps what can be had')
 
 
 def _dataset(bag: PosedRgbdBag, correction: Correction, options: argparse.Namespace) -> RgbdDataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,8 @@ CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 
 # RGB from Y - 16, U - 128, V - 128 (ITU-R BT.601, limited range), as OpenCV has it for NV21.
 _BT601 = np.array([[1.164, 0, 1.596], [1.164, -0.391, -0.813], [1.164, 2.018, 0]], np.float32)
+# OpenCV's types, such as 8UC3: numbers and channels, but not which channel is which colour.
+_NUMBERS_ALONE = re.compile(r'(8U|8S|16U|16S|32S|32F|64F)C\d+')
 _JPEG_START, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
 
 
@@ -55,7 +58,7 @@ def color_pixels(message: Any) -> NDArray[np.uint8]:
     if message.encoding == 'rgb8':
         width = int(message.width)
         return _rows(message, width * 3)[:, : width * 3].reshape(int(message.height), width, 3)
-    if message.encoding.startswith(('8UC', '16UC', '32FC')):
+    if _NUMBERS_ALONE.fullmatch(message.encoding):
         raise DecodeError(f'encoding {message.encoding!r} does not say its order of colours')
     try:
         if message.encoding in ('nv21', 'nv24'):

@@ -249,6 +249,25 @@ def test_a_killed_recorders_bag_gives_what_it_has_when_asked(
     assert any('was not closed' in problem for problem in figures['problems'])
 
 
+@pytest.mark.parametrize('count', [COUNT, 2 * COUNT])
+def test_a_bag_that_comes_out_short_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int
+) -> None:
+    """Of images or of transforms."""
+    path, out = record(tmp_path / 'bag'), tmp_path / 'out'
+    metadata = path / 'metadata.yaml'
+    text = metadata.read_text()
+    assert f'message_count: {count}\n' in text
+    metadata.write_text(text.replace(f'message_count: {count}\n', f'message_count: {count + 1}\n'))
+    code, error = run(capsys, path, out)
+    assert (code, f'claims {count + 1} messages, {count} could' in error) == (2, True)
+    assert [p.name for p in tmp_path.iterdir()] == ['bag']
+    code, figures = run(capsys, path, out, '--recover')
+    assert code == 0
+    assert isinstance(figures, dict)
+    assert figures['frames'] == COUNT
+
+
 def test_nothing_is_overwritten_unless_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -124,6 +124,8 @@ def test_compressed_depth_keeps_unknown_readings() -> None:
     [
         (image(RGB, 'rgb9'), 'rgb9'),
         (image(RGB, '8UC3'), 'order of colours'),
+        (image(RGB.astype(np.int16), '16SC3'), 'order of colours'),
+        (image(RGB.astype(np.float64), '64FC3'), 'order of colours'),
         (compressed(b'', 'jpeg'), '0 bytes'),
         (compressed(jpeg(RGB)[:40], 'jpeg'), 'no whole image'),
     ],
