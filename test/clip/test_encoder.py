@@ -198,6 +198,8 @@ def test_bad_settings_are_named() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match='no CUDA device'):
             EncoderConfig(device='cuda')
+    with pytest.raises(ValueError, match="device must be cpu, cuda or cuda:N, got 'gpu'"):
+        EncoderConfig(device='gpu')
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')

@@ -68,8 +68,7 @@ class EncoderConfig:
             raise ValueError(f'image_size must be 16 to 4096 pixels, got {self.image_size}')
         if self.num_threads is not None and self.num_threads < 1:
             raise ValueError(f'num_threads must be at least 1, got {self.num_threads}')
-        if torch.device(self.device).type == 'cuda' and not torch.cuda.is_available():
-            raise ValueError(f'device {self.device!r} asked for, but torch sees no CUDA device')
+        _check_device(self.device)
 
 
 class Encoder:
@@ -227,6 +226,18 @@ class Encoder:
         """The first call of a model is slow; it should be neither a frame nor a query."""
         self.encode_dense(np.zeros((self._dense_size, self._dense_size, 3), dtype=np.uint8))
         self.encode_text(['object', 'thing', 'stuff', 'background'])
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f'device must be cpu, cuda or cuda:N, got {name!r}') from error
+    if device.type == 'cuda' and not torch.cuda.is_available():
+        raise ValueError(f'device {name!r} asked for, but torch sees no CUDA device')
+    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise ValueError(f'device {name!r} asked for, but torch sees {count} CUDA device(s)')
 
 
 def _native_size(visual: Any) -> int:
