@@ -24,6 +24,12 @@ TYPES_BY_KIND = {
 }
 
 
+# Spread of a stream's skew from which on its clock drifts.
+_DRIFT_S = 0.1
+# Header stamps of two streams may lie as differently against receipt; more is no latency.
+_CLOCKS_APART_S = 0.5
+
+
 @dataclass
 class SurveyedStream:
     """What the first pass knows of one stream.
@@ -122,6 +128,7 @@ def survey(
     for stream in streams.values():
         _finish(bag, stream, settings, found)
         found.read[stream.topic.name] = len(stream.header_ns)
+    found.problems.extend(_clocks_apart(list(streams.values())))
     found.problems.extend(bag.problems)
     return found
 
@@ -251,9 +258,25 @@ def _complaints(stream: SurveyedStream) -> list[str]:
             f'{report.gaps} gaps of more than {GAP_FACTOR} times the usual interval, the longest '
             f'{report.longest_gap_s:.3f} s'
         )
-    if report.skew_spread_s > 0.1:
+    if report.skew_spread_s > _DRIFT_S:
         texts.append(
             f'header stamps and receive times drift apart: 90 % lie within '
             f'{report.skew_spread_s:.3f} s around {report.skew_median_s:.3f} s'
         )
     return texts
+
+
+def _clocks_apart(streams: list[SurveyedStream]) -> list[str]:
+    """Streams whose header clock is another than that of the stream stamped nearest to receipt."""
+    skews = {
+        s.name: s.stamps.report.skew_median_s - s.settings.offset_s
+        for s in streams
+        if s.use == 'header' and s.stamps.report.skew_spread_s <= _DRIFT_S
+    }
+    best = min(skews, key=lambda name: abs(skews[name]), default='')
+    return [
+        f'{name}: its header stamps lie {skew:+.3f} s from receipt, those of {best} '
+        f'{skews[best]:+.3f} s: if their clocks differ, set its offset_s, or stamp: receive'
+        for name, skew in skews.items()
+        if abs(skew - skews[best]) > _CLOCKS_APART_S
+    ]

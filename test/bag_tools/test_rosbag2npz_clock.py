@@ -88,6 +88,26 @@ def test_unset_stamps_ask_for_receive_times(tmp_path: Path) -> None:
     assert run(bag, tmp_path, content)[0] == CONVERTED
 
 
+def test_clocks_that_differ_are_told_until_they_are_set_right(tmp_path: Path) -> None:
+    """Two machines, one of them 0.8 s behind: everything pairs, wrongly."""
+
+    def fill(bag: Recorder) -> None:
+        for i in range(200):
+            received = START_NS + i * S // 100
+            joints(bag, '/joint_states', received - S // 100, received, {'a': i / 100})
+            joints(bag, '/command', received - 4 * S // 5, received, {'b': i / 100})
+
+    bag = write(tmp_path / 'bag', fill)
+    cures: list[dict[str, Any]] = [{}, {'offset_s': -0.8}, {'stamp': 'receive'}]
+    for cure in cures:
+        streams = {'joints_state': JOINTS, 'command': {**COMMAND, **cure}}
+        _, result, data = run(bag, tmp_path, {'streams': streams, 'clock': {'rate_hz': 20}})
+        told = [text for text in result['problems'] if 'if their clocks differ' in text]
+        apart = np.abs(data['command'] - data['joints_state']).max()
+        assert (apart > 0.7) == bool(told) == (not cure)
+        assert all(text.startswith('command: its header stamps lie -0.800 s') for text in told)
+
+
 def two_streams(seconds: float) -> Callable[[Recorder], None]:
     def fill(bag: Recorder) -> None:
         for i in range(400):
