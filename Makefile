@@ -1,7 +1,10 @@
 # Two commands do everything on a bare machine: `make demo` and `make test`. Both make .venv once.
+#   make demo RVIZ=1                   with RViz beside it, where that is installed
 #   make demo RECORDING=PATH OPTIONS="--color-intrinsics FX FY CX CY"   a recording of your own
-#   make build        both packages with colcon, for a machine that has ROS 2
-#   make bench        every benchmark; writes benchmarks/results.md
+#   make test TESTS=test/mapping       lint, types, and some of the tests
+#   make build COLCON_ARGS=...         both packages with colcon, for a machine that has ROS 2
+#   make bench                         every benchmark; writes benchmarks/results.md
+# PYTHON=python3.12 makes .venv with another Python than python3 (3.10 to 3.12), in any of them.
 
 PYTHON ?= python3
 VENV := $(CURDIR)/.venv
@@ -25,6 +28,8 @@ $(STAMPS)/python: requirements.txt
 	@command -v c++ >/dev/null || { echo 'a C++ compiler is needed: apt-get install g++'; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
 		|| { echo 'the venv module is needed: apt-get install python3-venv'; exit 1; }
+	@$(PYTHON) -c 'import pathlib, sysconfig; (pathlib.Path(sysconfig.get_path("include")) / "Python.h").stat()' 2>/dev/null \
+		|| { echo "Python's headers are needed: apt-get install $$($(PYTHON) -c 'import sys; print("python%d.%d-dev" % sys.version_info[:2])')"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -q --disable-pip-version-check torch==2.13.0
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps -r requirements.txt
