@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from geometry_msgs.msg import Pose, Quaternion, Transform
+from geometry_msgs.msg import Quaternion, Transform
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
@@ -36,9 +36,6 @@ def test_matrices_survive_their_messages(turn, place):
     np.testing.assert_allclose(
         transforms.matrix_from_transform(message.transform), a_from_b, atol=1e-9
     )
-    np.testing.assert_allclose(
-        transforms.matrix_from_pose(transforms.pose_message(a_from_b)), a_from_b, atol=1e-9
-    )
 
 
 @pytest.mark.parametrize(
@@ -48,8 +45,6 @@ def test_matrices_survive_their_messages(turn, place):
 def test_what_is_no_rotation_is_no_pose(rotation):
     with pytest.raises(ValueError, match='is not a pose'):
         transforms.matrix_from_transform(Transform(rotation=rotation))
-    with pytest.raises(ValueError, match='is not a pose'):
-        transforms.matrix_from_pose(Pose(orientation=rotation))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from threading import Event
 
 import numpy as np
 from builtin_interfaces.msg import Time as TimeMessage
-from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
+from geometry_msgs.msg import Point, Quaternion, Transform, TransformStamped, Vector3
 from numpy.typing import ArrayLike, NDArray
 from rclpy.time import Time
 from tf2_ros import Buffer, TransformException
@@ -28,15 +28,6 @@ def matrix_from_transform(transform: Transform) -> NDArray[np.float64]:
         ValueError: The quaternion is zero or a number is not finite.
     """
     return matrix_from_quaternion(_xyzw(transform.rotation), _xyz(transform.translation))
-
-
-def matrix_from_pose(pose: Pose) -> NDArray[np.float64]:
-    """The (4, 4) matrix of a Pose: header frame from posed thing.
-
-    Raises:
-        ValueError: The quaternion is zero or a number is not finite.
-    """
-    return matrix_from_quaternion(_xyzw(pose.orientation), _xyz(pose.position))
 
 
 class MissingTransformError(Exception):
@@ -97,12 +88,6 @@ def transform_message(
     message.transform.translation = vector_message(matrix[:3, 3])
     message.transform.rotation = _quaternion_message(matrix)
     return message
-
-
-def pose_message(frame_from_thing: ArrayLike) -> Pose:
-    """The Pose of a thing, from a (4, 4) matrix."""
-    matrix = np.asarray(frame_from_thing, dtype=np.float64)
-    return Pose(position=point_message(matrix[:3, 3]), orientation=_quaternion_message(matrix))
 
 
 def point_message(xyz: ArrayLike) -> Point:

@@ -72,13 +72,10 @@ def test_regions_below_an_area_are_dropped(room):
     assert room.regions('aeroplane') == []
 
 
-def test_heat_and_colour_from_above():
+def test_heat_from_above():
     points = np.array([[0.1, 0.1, 0.0], [0.2, 0.2, 1.0], [1.1, 0.1, 0.0]])
     plan = FloorPlan.of(points, 0.5)
     np.testing.assert_allclose(plan.highest(np.array([0.2, 0.9, 0.4])), [[0.9, 0.0, 0.4]])
-    colors = np.array([[1, 2, 3], [4, 5, 6], [7, 8, 9]], dtype=np.uint8)
-    image = plan.seen_from_above(points[:, 2], colors)
-    np.testing.assert_array_equal(image[0], [[4, 5, 6], [255, 255, 255], [7, 8, 9]])
 
 
 def test_an_empty_map_has_an_empty_plan():

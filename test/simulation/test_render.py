@@ -133,7 +133,7 @@ def test_moved_objects_are_seen_where_they_went(renderer):
     world = World(ROOM)
     thing = ROOM.things[0]
     pose = look_at((0.0, 0.0, 1.4), (0.9, 0.1, 0.0))
-    world.move_object(thing.name, (0.9, 0.1, 0.0), yaw_rad=0.3)
+    world.place(replace(thing, position=(0.9, 0.1, 0.0), yaw_rad=0.3))
     labels = renderer.render_labels(world, CAMERA, pose) == LABEL_IDS[thing.label]
     points = points_of(CAMERA, renderer.render(world, CAMERA, pose).depth_m, pose)[labels]
     assert len(points) > 300
@@ -175,13 +175,6 @@ def test_what_cannot_be_rendered_is_refused(renderer, world):
     closed.close()
     with pytest.raises(RuntimeError, match='closed'):
         closed.render(world, Camera.from_fov(16, 16, 1.0), pose)
-
-
-def test_move_object_names_what_is_wrong(world):
-    with pytest.raises(KeyError, match='pink_elephant'):
-        world.move_object('pink_elephant', (0, 0, 0))
-    with pytest.raises(ValueError, match='three finite numbers'):
-        world.move_object(ROOM.things[0].name, (0, 0, float('nan')))
 
 
 def test_every_geom_has_a_label(world):

@@ -98,20 +98,6 @@ class FloorPlan:
         image[np.isneginf(image)] = fill
         return image
 
-    def seen_from_above(
-        self, heights_m: NDArray[np.floating], colors: NDArray[np.uint8]
-    ) -> NDArray[np.uint8]:
-        """(R, C, 3) uint8 colour of each cell's highest point; white where there is none.
-
-        Args:
-            heights_m: (N,) z.
-            colors: (N, 3) uint8.
-        """
-        image = np.full((*self.shape, 3), 255, dtype=np.uint8)
-        order = np.argsort(heights_m, kind='stable')  # of equal indices, the last one stays
-        image.reshape(-1, 3)[self.cells[order]] = colors[order]
-        return image
-
     def occupancy(
         self,
         heights_m: NDArray[np.floating],

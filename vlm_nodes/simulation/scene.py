@@ -1,6 +1,5 @@
 """A room as a MuJoCo model, with objects that can be moved."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,24 +39,6 @@ class World:
         self.data: Any = mujoco.MjData(self.model)
         self.label_of_geom = _label_of_geom(self.model, labels)
         self._refresh()
-
-    def move_object(self, name: str, position: Point, yaw_rad: float | None = None) -> None:
-        """Puts an object somewhere else.
-
-        Args:
-            name: such as 'red_mug'.
-            position: of the middle of its foot, metres in the map frame.
-            yaw_rad: its rotation about z; as before if None.
-
-        Raises:
-            KeyError: if there is no such object.
-            ValueError: if the position is not three finite numbers.
-        """
-        thing = self.room.thing(name)
-        if len(position) != 3 or not np.all(np.isfinite(position)):
-            raise ValueError(f'position of {name} must be three finite numbers, is {position}')
-        yaw = thing.yaw_rad if yaw_rad is None else yaw_rad
-        self.place(replace(thing, position=position, yaw_rad=yaw))
 
     def place(self, thing: Thing) -> None:
         """Puts the object of that name where and how `thing` says; its shape and colour stay."""
