@@ -24,7 +24,7 @@ from bag_tools.bag_files import find_bags, output_names
 from bag_tools.batch import EXECUTORS, Result, import_engine, run_all
 from bag_tools.convert import Job, tool_version
 from bag_tools.lerobot_writer import lerobot_dataset
-from bag_tools.reader import DISTROS, BagReader
+from bag_tools.reader import DISTROS, BagReader, read_definitions
 from bag_tools.report import report_data, write_reports
 from bag_tools.resume import existing, finished
 from bag_tools.robomimic_index import write_index
@@ -106,7 +106,7 @@ def _scaffold(options: argparse.Namespace, settings: Settings) -> int:
 
 
 def _convert(options: argparse.Namespace, settings: Settings, command: str) -> int:
-    _check(options)
+    _check(options, settings)
     formats = tuple(dict.fromkeys(options.format or ['npz']))
     bags = find_bags(options.bags)
     jobs = [
@@ -136,12 +136,12 @@ def _convert(options: argparse.Namespace, settings: Settings, command: str) -> i
     return exit_code(results)
 
 
-def _check(options: argparse.Namespace) -> None:
+def _check(options: argparse.Namespace, settings: Settings) -> None:
     """Refuse what cannot work before hours are spent.
 
     Raises:
         SettingsError: A number is out of its range.
-        BagError: A package is not installed.
+        BagError: A package is not installed, or there are no definitions where they should be.
     """
     if not 0 <= options.compress <= 9:
         raise SettingsError(f'--compress {options.compress} must be 0 to 9')
@@ -149,6 +149,7 @@ def _check(options: argparse.Namespace) -> None:
         raise SettingsError(f'--workers {options.workers} must be at least 1')
     if options.executor != 'local':
         import_engine(options.executor)
+    read_definitions(settings.message_folders)
 
 
 def _check_lerobot(jobs: Sequence[Job]) -> None:

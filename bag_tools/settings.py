@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import yaml
 
+from bag_tools.reader import DISTROS
+
 KINDS = ('color', 'depth', 'joints', 'fields')
 POLICIES = ('nearest', 'latest', 'linear')
 STAMPS = ('header', 'receive')
@@ -211,7 +213,8 @@ class Settings:
     task: str | None = None
 
     def __post_init__(self) -> None:
-        """Check that names refer to streams."""
+        """Check that names refer to streams, and the release to one that is known."""
+        _choose('', 'distro', self.distro, DISTROS)
         _need(bool(self.streams), 'streams must hold at least one stream')
         for name in self.streams:
             _need(name.isidentifier(), f'stream name {name!r} must be letters, digits and _')

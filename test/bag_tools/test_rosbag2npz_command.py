@@ -180,6 +180,7 @@ def test_outputs_are_not_overwritten_unasked(truth: Truth, tmp_path: Path) -> No
         (['--compress', '10'], '--compress 10 must be 0 to 9'),
         (['--workers', '0'], '--workers 0 must be at least 1'),
         (['--config', 'absent.yaml'], 'absent.yaml cannot be read'),
+        (['--config', 'FOLDERS'], 'nowhere holds no .msg files'),
     ],
 )
 def test_wrong_usage_is_named_before_anything_is_done(
@@ -190,6 +191,11 @@ def test_wrong_usage_is_named_before_anything_is_done(
     words: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    config = tmp_path / 'folders.yaml'
+    config.write_text(
+        (ROOT / 'config' / 'rosbag2npz.yaml').read_text() + 'message_folders: [nowhere]\n'
+    )
+    options = [str(config) if option == 'FOLDERS' else option for option in options]
     for module in ('ray', 'distributed', 'lerobot'):
         # As on a machine where the package is not installed.
         monkeypatch.setitem(sys.modules, module, None)

@@ -35,6 +35,7 @@ def test_the_shipped_configuration_is_the_default() -> None:
         ({'streams': {'a': JOINTS}, 'clock': {'reference': 'b'}}, "clock.reference = 'b'"),
         ({'streams': {'a': JOINTS}, 'clock': {}}, 'one of rate_hz and reference'),
         ({'streams': {'a': JOINTS}, 'actions': {'command': 'aa'}}, 'did you mean a?'),
+        ({'streams': {'a': JOINTS}, 'distro': 'jade'}, "distro = 'jade' must be one of"),
         (['streams'], 'must be a table'),
         ({'streams': {}}, 'at least one stream'),
     ],
