@@ -219,6 +219,11 @@ def test_fetching_an_unknown_tag_says_which_there_are(
     assert "no weights tagged 'nope'; its tags are ['openai'" in capsys.readouterr().err
 
 
+def test_fetching_for_an_unknown_model_says_so(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"^'ViT-Q-99' is no open_clip model with weights"):
+        fetch.fetch('ViT-Q-99', 'openai', tmp_path)
+
+
 def test_tiny_loads_through_open_clip_as_it_ships() -> None:
     model = open_clip.create_model('tiny', pretrained=str(MODELS_DIR / 'tiny.safetensors'))
     assert same_weights(model, load_model(find_model('tiny')))

@@ -44,6 +44,8 @@ def fetch(model: str, tag: str, folder: Path) -> Path:
     settings = open_clip.get_pretrained_cfg(model, tag)
     if not settings:
         tags = open_clip.list_pretrained_tags_by_model(model)
+        if not tags:
+            raise WeightsError(f'{model!r} is no open_clip model with weights, such as ViT-B-16')
         raise WeightsError(f'{model} has no weights tagged {tag!r}; its tags are {tags}')
     with tempfile.TemporaryDirectory() as cache:
         try:
