@@ -137,7 +137,10 @@ def import_engine(name: str) -> Any:
 def _over_ray(jobs: Sequence[Job], workers: int) -> Iterator[Result]:
     ray = import_engine('ray')
     if not ray.is_initialized():
-        ray.init(num_cpus=workers, log_to_driver=False)
+        try:
+            ray.init('auto', log_to_driver=False)
+        except ConnectionError:  # there is no cluster: one of this machine's own
+            ray.init('local', num_cpus=workers, log_to_driver=False)
     remote = ray.remote(num_cpus=1)(run_job)
     for reference in [remote.remote(job) for job in jobs]:
         yield ray.get(reference)
@@ -145,6 +148,8 @@ def _over_ray(jobs: Sequence[Job], workers: int) -> Iterator[Result]:
 
 def _over_dask(jobs: Sequence[Job], workers: int) -> Iterator[Result]:
     distributed = import_engine('dask')
+    # Its workers' comings and goings are not what the user asked for.
+    logging.getLogger('distributed').setLevel(logging.WARNING)
     try:
         client = distributed.get_client()
     except ValueError:
