@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,17 +19,10 @@ from vlm_nodes.mapping.config import VoxelMapConfig
 from vlm_nodes.mapping.dataset_options import add_dataset_arguments, open_dataset
 from vlm_nodes.mapping.datasets import DatasetError, RgbdDataset
 from vlm_nodes.mapping.pictures import TopDownView, framed, top_down_color, write_picture
-from vlm_nodes.mapping.text_encoder import TextEncoder
+from vlm_nodes.mapping.text_encoder import DenseEncoder
 from vlm_nodes.mapping.voxel_map import VoxelMap
 
 NO_MODEL = 'none'
-
-
-class DenseEncoder(TextEncoder, Protocol):
-    """An encoder whose image side gives a feature for each patch; `vlm_nodes.clip.Encoder`."""
-
-    def encode_dense(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(H, W, 3) uint8 RGB -> (h, w, D) float32, unit length."""
 
 
 def build_map(

@@ -3,7 +3,6 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +13,8 @@ from vlm_nodes.live.statistics import Statistics
 from vlm_nodes.mapping.config import VoxelMapConfig
 from vlm_nodes.mapping.fusion_report import FusionReport
 from vlm_nodes.mapping.map_file import MapFileError
-from vlm_nodes.mapping.text_encoder import TextEncoder
+from vlm_nodes.mapping.text_encoder import DenseEncoder
 from vlm_nodes.mapping.voxel_map import VoxelMap
-
-
-class DenseEncoder(TextEncoder, Protocol):
-    """Text and patch features of one model; `vlm_nodes.clip.Encoder` is one."""
-
-    def encode_dense(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(H, W, 3) uint8 RGB -> (h, w, dim) float32, unit length."""
 
 
 class Mapper:

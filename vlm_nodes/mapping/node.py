@@ -33,9 +33,10 @@ from vlm_nodes.live.statistics import Statistics, resident_megabytes
 from vlm_nodes.live.throttle import Throttle
 from vlm_nodes.mapping.config import VoxelMapConfig
 from vlm_nodes.mapping.map_file import MapFileError
-from vlm_nodes.mapping.mapper import DenseEncoder, Mapper
+from vlm_nodes.mapping.mapper import Mapper
 from vlm_nodes.mapping.parameters import PARAMETERS
 from vlm_nodes.mapping.query import DEFAULT_NEGATIVES
+from vlm_nodes.mapping.text_encoder import DenseEncoder
 from vlm_nodes.mapping.voxel_map import VoxelMap
 from vlm_nodes.node import (
     LATCHED,

@@ -97,7 +97,8 @@ def load_encoder(identity: str, arguments: dict[str, Any]) -> TextEncoder:
 
     Args:
         identity: What it must be.
-        arguments: For `vlm_nodes.clip.Encoder.load`; without them the identity's parts are tried.
+        arguments: For `vlm_nodes.clip.encoder.Encoder.load`; without them the identity's parts are
+            tried.
 
     Raises:
         ValueError: The map names none, or another one was found under its name.

@@ -1,4 +1,4 @@
-"""What the map asks of a text encoder."""
+"""What maps ask of an encoder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class TextEncoder(Protocol):
-    """The text side of a CLIP-like model; `vlm_nodes.clip.Encoder` is one."""
+    """The text side of a CLIP-like model; `vlm_nodes.clip.encoder.Encoder` is one."""
 
     @property
     def identity(self) -> str:
@@ -26,3 +26,10 @@ class TextEncoder(Protocol):
 
     def encode_text(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(N, dim) float32, unit length."""
+
+
+class DenseEncoder(TextEncoder, Protocol):
+    """Both sides of such a model, the image side with a feature for each patch."""
+
+    def encode_dense(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(H, W, 3) uint8 RGB -> (h, w, dim) float32, unit length."""
