@@ -153,7 +153,9 @@ def _over_dask(jobs: Sequence[Job], workers: int) -> Iterator[Result]:
     try:
         client = distributed.get_client()
     except ValueError:
-        client = distributed.Client(n_workers=workers, threads_per_worker=1)
+        address = importlib.import_module('dask').config.get('scheduler-address', None)
+        own = {} if address else {'n_workers': workers, 'threads_per_worker': 1}
+        client = distributed.Client(**own)
     with client:
         for future in [client.submit(run_job, job, pure=False) for job in jobs]:
             yield future.result()
