@@ -15,8 +15,10 @@ export ROS_AUTOMATIC_DISCOVERY_RANGE := LOCALHOST
 export MUJOCO_GL ?= egl
 # Shared memory that holds whole images: see the file.
 export FASTRTPS_DEFAULT_PROFILES_FILE ?= $(CURDIR)/config/fastdds.xml
-# What a sourced ROS puts there must not reach into the virtual environment.
+# What a sourced ROS puts there must not reach into the virtual environment; `make build` needs it.
+ifneq ($(MAKECMDGOALS),build)
 unexport PYTHONPATH AMENT_PREFIX_PATH
+endif
 
 .PHONY: setup demo test lint types bench build clean
 
