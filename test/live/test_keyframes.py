@@ -27,7 +27,7 @@ def test_the_first_frame_counts():
 
 
 def test_without_thresholds_every_frame_counts():
-    assert taken(KeyframeConfig(interval_s=9.0)).wants(0, pose())
+    assert taken(KeyframeConfig()).wants(0, pose())
 
 
 @pytest.mark.parametrize(
@@ -40,6 +40,8 @@ def test_without_thresholds_every_frame_counts():
         (KeyframeConfig(rotation_deg=10), 0, pose(turn_deg=-10.1), True),
         (KeyframeConfig(rotation_deg=10), 0, pose(x=5), False),
         (KeyframeConfig(rotation_deg=10, translation_m=0.2), 0, pose(x=0.3), True),
+        (KeyframeConfig(interval_s=2), 2 * SECOND_NS, pose(), True),
+        (KeyframeConfig(interval_s=2), 2 * SECOND_NS - 1, pose(x=5), False),
         (KeyframeConfig(rotation_deg=10, interval_s=2), 2 * SECOND_NS, pose(), True),
         (KeyframeConfig(rotation_deg=10, interval_s=2), 2 * SECOND_NS - 1, pose(), False),
         (KeyframeConfig(rotation_deg=10, interval_s=2), -2 * SECOND_NS, pose(), True),

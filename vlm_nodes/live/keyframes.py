@@ -10,12 +10,12 @@ from scipy.spatial.transform import Rotation
 
 @dataclass(frozen=True)
 class KeyframeConfig:
-    """When a frame is worth its cost. With both motions 0 every frame is.
+    """When a frame is worth its cost. With all three 0 every frame is.
 
     Attributes:
         translation_m: A frame counts once the camera moved this far since the last that counted.
         rotation_deg: Or turned this far.
-        interval_s: Or once this much time passed; 0 never by time alone.
+        interval_s: Or once this much time passed.
     """
 
     translation_m: float = 0.0
@@ -52,7 +52,7 @@ class Keyframes:
         last_pose: NDArray[np.float64],
     ) -> bool:
         config = self._config
-        if config.translation_m == 0 and config.rotation_deg == 0:
+        if config == KeyframeConfig():
             return True
         if config.interval_s and abs(stamp_ns - last_stamp_ns) >= config.interval_s * 1e9:
             return True

@@ -64,8 +64,8 @@ PARAMETERS = (
     Parameter(
         'keyframe_translation_m',
         0.0,
-        'Fuse once the camera moved this far, in metres. 0 with keyframe_rotation_deg 0: every '
-        'pair.',
+        'Fuse once the camera moved this far, in metres. With all three keyframe parameters 0: '
+        'every pair.',
         low=0.0,
         high=100.0,
     ),
@@ -73,7 +73,7 @@ PARAMETERS = (
     Parameter(
         'keyframe_interval_s',
         0.0,
-        'Or once this much time passed, in seconds; 0: not by time.',
+        'Or once this much time passed, in seconds.',
         low=0.0,
         high=3600.0,
     ),
