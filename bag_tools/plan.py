@@ -68,7 +68,7 @@ def make_plan(found: Survey, settings: Settings, where: str) -> Plan:
     Raises:
         BagError: There is no tick, or a stream refuses a bag with missing ticks.
     """
-    ticks, trimmed = _ticks(found, settings, where)
+    ticks, trimmed = _ticks(found, settings)
     if not len(ticks):
         spans = '; '.join(f'{s.name} {_span_text(s)}' for s in found.streams.values())
         raise BagError(f'{where}: its streams have no time in common ({spans})')
@@ -82,7 +82,7 @@ def make_plan(found: Survey, settings: Settings, where: str) -> Plan:
     return _with_actions(plan, settings)
 
 
-def _ticks(found: Survey, settings: Settings, where: str) -> tuple[Stamps, list[str]]:
+def _ticks(found: Survey, settings: Settings) -> tuple[Stamps, list[str]]:
     clock = settings.clock
     if clock.reference is not None:
         ticks = np.unique(found.streams[clock.reference].stamps.stamps)
