@@ -1,3 +1,4 @@
+import array
 import struct
 from contextlib import suppress
 
@@ -352,6 +353,36 @@ def test_markers_are_a_box_and_a_text_above_it_after_all_others_are_deleted():
     assert len(messages.match_markers([], HEADER).markers) == 1
 
 
+def test_joint_positions_are_by_name():
+    message = messages.joint_state_message(['b', 'a'], [0.5, -1.0], [], HEADER)
+    assert messages.joint_positions(message) == {'b': 0.5, 'a': -1.0}
+    message.position = array.array('d')  # a message of velocities alone
+    assert messages.joint_positions(message) == {}
+
+
+@pytest.mark.parametrize(
+    ('positions', 'said'),
+    [([0.5], '2 joints are named, 1 have a position'), ([0.5, np.nan], "joint 'a' is nan")],
+)
+def test_joint_positions_that_are_none_are_refused(positions, said):
+    message = messages.joint_state_message(['b', 'a'], positions, [], HEADER)
+    with pytest.raises(MessageError, match=said):
+        messages.joint_positions(message)
+
+
+def test_a_trajectory_is_one_point_that_begins_at_once():
+    message = messages.trajectory_message(('b', 'a'), np.array([0.5, -1.0]), 1.25)
+    assert (message.header.stamp.sec, message.header.stamp.nanosec) == (0, 0)
+    assert list(message.joint_names) == ['b', 'a']
+    (point,) = message.points
+    assert list(point.positions) == [0.5, -1.0]
+    assert (point.time_from_start.sec, point.time_from_start.nanosec) == (1, 250_000_000)
+
+
+def test_a_float_array_keeps_its_numbers():
+    assert list(messages.float_array_message((0.1, -2.0)).data) == [0.1, -2.0]
+
+
 def test_diagnostics_warn_where_there_is_a_problem():
     values = {'voxels': '7'}
     stamp = messages.stamp_message(9)
@@ -359,4 +390,6 @@ def test_diagnostics_warn_where_there_is_a_problem():
     (bad,) = messages.diagnostics_message('node', 'no image', values, stamp).status
     assert (good.level, good.message) == (DiagnosticStatus.OK, 'OK')
     assert (bad.level, bad.message) == (DiagnosticStatus.WARN, 'no image')
+    (worse,) = messages.diagnostics_message('node', 'no image', values, stamp, failed=True).status
+    assert worse.level == DiagnosticStatus.ERROR
     assert [(entry.key, entry.value) for entry in bad.values] == [('voxels', '7')]

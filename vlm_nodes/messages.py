@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import array
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+from builtin_interfaces.msg import Duration as DurationMessage
 from builtin_interfaces.msg import Time as TimeMessage
 from cv_bridge import CvBridge, CvBridgeError
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -16,7 +18,8 @@ from nav_msgs.msg import OccupancyGrid
 from numpy.typing import ArrayLike, NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState, PointCloud2, PointField
 from sensor_msgs_py import point_cloud2
-from std_msgs.msg import ColorRGBA, Header
+from std_msgs.msg import ColorRGBA, Float64MultiArray, Header
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from visualization_msgs.msg import Marker, MarkerArray
 from vlm_interfaces.msg import MapMatch as MapMatchMessage
 
@@ -168,6 +171,45 @@ def joint_state_message(
     )
 
 
+def joint_positions(message: JointState) -> dict[str, float]:
+    """Positions by joint, in radians or metres; empty where the message has none.
+
+    Raises:
+        MessageError: Positions and names do not go together, or a position is not finite.
+    """
+    if len(message.position) == 0:
+        return {}
+    if len(message.position) != len(message.name):
+        raise MessageError(
+            f'{len(message.name)} joints are named, {len(message.position)} have a position'
+        )
+    positions = dict(zip(message.name, map(float, message.position), strict=True))
+    for name, position in positions.items():
+        if not math.isfinite(position):
+            raise MessageError(f'the position of joint {name!r} is {position}')
+    return positions
+
+
+def trajectory_message(
+    names: Sequence[str], positions: ArrayLike, duration_s: float
+) -> JointTrajectory:
+    """A JointTrajectory of one point, to be reached `duration_s` after it arrives.
+
+    Its stamp is 0, which means at once.
+    """
+    seconds, nanoseconds = divmod(round(duration_s * SECOND_NS), SECOND_NS)
+    point = JointTrajectoryPoint(
+        positions=np.asarray(positions, dtype=np.float64).tolist(),
+        time_from_start=DurationMessage(sec=seconds, nanosec=nanoseconds),
+    )
+    return JointTrajectory(joint_names=list(names), points=[point])
+
+
+def float_array_message(values: ArrayLike) -> Float64MultiArray:
+    """A Float64MultiArray of (N,) numbers, as forward controllers of ros2_control take it."""
+    return Float64MultiArray(data=np.asarray(values, dtype=np.float64).tolist())
+
+
 # Maps -----------------------------------------------------------------------------------------
 
 
@@ -291,12 +333,26 @@ def occupancy_message(
 
 
 def diagnostics_message(
-    name: str, problem: str | None, values: Mapping[str, str], stamp: TimeMessage
+    name: str,
+    problem: str | None,
+    values: Mapping[str, str],
+    stamp: TimeMessage,
+    *,
+    failed: bool = False,
 ) -> DiagnosticArray:
-    """A DiagnosticArray of one status: a warning where there is a problem, else OK."""
+    """A DiagnosticArray of one status: where there is a problem a warning, or an error, else OK.
+
+    Args:
+        name: Of the node.
+        problem: What is wrong, or None.
+        values: By key.
+        stamp: Of the message.
+        failed: Whether the problem is an error: nothing goes on until somebody acts.
+    """
+    bad = DiagnosticStatus.ERROR if failed else DiagnosticStatus.WARN
     status = DiagnosticStatus(
         name=name,
-        level=DiagnosticStatus.WARN if problem else DiagnosticStatus.OK,
+        level=bad if problem else DiagnosticStatus.OK,
         message=problem or 'OK',
         values=[KeyValue(key=key, value=value) for key, value in values.items()],
     )
