@@ -1,0 +1,202 @@
+"""A scripted expert that shows how the tasks are done.
+
+It knows where everything lies, but not where the box's stop is: that it feels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlm_nodes.simulation.arm.kinematics import (
+    REST_TIP,
+    TIP_RADIUS_M,
+    Limits,
+    UnreachableError,
+    joints_for_tip,
+    tip_position,
+)
+from vlm_nodes.simulation.arm.placement import BALL_RADIUS_M, BOX_HALF_M, Point
+from vlm_nodes.simulation.arm.tasks import BALL_OF_TASK, check_task
+
+FELT_STOP_N: Final = 2.0
+"""Pushing the free box takes about 1 N."""
+
+_SPEED_M_S: Final = 0.16
+_PUSH_SPEED_M_S: Final = 0.05
+_BRAKE_M_S2: Final = 0.25
+_START_M_S2: Final = 0.40
+# By how much the measured joints lag behind their targets.
+_LAG_S: Final = 0.09
+_HOVER_M: Final = 0.008
+_BEHIND_M: Final = 0.02
+_PUSH_TIP_M: Final = BOX_HALF_M - TIP_RADIUS_M
+_LIFT_M: Final = 0.07
+_ARRIVED_M: Final = 0.012
+_CLEAR_M: Final = 0.03
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the expert goes by.
+
+    Attributes:
+        joints: (4,) radians, in the order of `JOINTS`.
+        force_n: on the fingertip.
+        balls: centre of each, by label, metres in `base_link`.
+        box: centre of the green box.
+    """
+
+    joints: NDArray[np.float64]
+    force_n: float
+    balls: Mapping[str, Point]
+    box: Point
+
+
+@dataclass(frozen=True)
+class Shake:
+    """Disturbances of the commands, which the expert then corrects: recoveries to learn from.
+
+    Attributes:
+        noise_rad: standard deviation of the noise, the wobble of an unsteady hand.
+        keep: share of the noise that is left a tick later.
+        kick_rad: standard deviation of sudden pushes.
+        kick_probability: of one at a tick.
+        push_share: how much of all this there is while the box is pushed and when at the aim.
+    """
+
+    noise_rad: float = 0.006
+    keep: float = 0.7
+    kick_rad: float = 0.05
+    kick_probability: float = 0.05
+    push_share: float = 0.1
+
+
+class _Phase(Enum):
+    APPROACH = 'approach'
+    PUSH = 'push'
+    RELEASE = 'release'
+    LIFT = 'lift'
+    REST = 'rest'
+
+
+class ArmExpert:
+    """Does one task.
+
+    Args:
+        task: one of `TASKS`.
+        rate_hz: how often it is asked, which its speed depends on.
+        shake: disturbances; none where not given.
+        seed: of the disturbances.
+
+    Raises:
+        ValueError: there is no such task.
+    """
+
+    def __init__(
+        self, task: str, rate_hz: float = 10.0, shake: Shake | None = None, seed: int = 0
+    ) -> None:
+        self._ball = BALL_OF_TASK.get(check_task(task))
+        self._tick_s = 1.0 / rate_hz
+        self._shake = shake
+        self._rng = np.random.default_rng([seed, 43])
+        self._noise = np.zeros(4)
+        self._phase = _Phase.APPROACH
+        self._speed_m_s = 0.0
+        self._limits = Limits()
+        self._lifted = np.zeros(3)
+
+    def act(self, sight: Sight) -> NDArray[np.float64]:
+        """Joint targets (4,) for the next tick, radians in the order of `JOINTS`."""
+        tip = tip_position(sight.joints)
+        goal, speed, steady = self._plan(sight, tip)
+        targets = _joints_near(self._step_toward(goal, tip, speed), sight.joints)
+        return self._limits.clip(targets + self._shaken(steady))
+
+    def _plan(
+        self, sight: Sight, tip: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], float, bool]:
+        """Where to go, how fast, and whether with a steady hand."""
+        if self._ball is not None:
+            top = _raised(np.array(sight.balls[self._ball]), BALL_RADIUS_M + _HOVER_M)
+            near = bool(np.linalg.norm(tip - top) < 2 * _ARRIVED_M)
+            return _over(top, tip), _SPEED_M_S, near
+        self._go_on(sight, tip)
+        box = np.array(sight.box)
+        if self._phase is _Phase.APPROACH:
+            behind = _behind(box, _BEHIND_M)
+            return _over(behind, tip), _SPEED_M_S, bool(np.linalg.norm(tip - behind) < 0.05)
+        if self._phase is _Phase.PUSH:
+            aim = np.array([box[0], tip[1] - 1.0, _PUSH_TIP_M])
+            return aim, _PUSH_SPEED_M_S, True
+        if self._phase is _Phase.RELEASE:
+            return _behind(box, 2 * _CLEAR_M), _SPEED_M_S, True
+        if self._phase is _Phase.LIFT:
+            return self._lifted, _SPEED_M_S, False
+        return np.array(REST_TIP), _SPEED_M_S, bool(np.linalg.norm(tip - REST_TIP) < _ARRIVED_M)
+
+    def _go_on(self, sight: Sight, tip: NDArray[np.float64]) -> None:
+        """To the next phase of a push, where one is over."""
+        behind = _behind(np.array(sight.box), _BEHIND_M)
+        if self._phase is _Phase.APPROACH and np.linalg.norm(tip - behind) < _ARRIVED_M:
+            self._phase = _Phase.PUSH
+        elif self._phase is _Phase.PUSH and sight.force_n > FELT_STOP_N:
+            self._phase, self._speed_m_s = _Phase.RELEASE, _SPEED_M_S
+        elif self._phase is _Phase.RELEASE and _gap(tip, sight) > _CLEAR_M:
+            self._phase, self._lifted = _Phase.LIFT, _raised(tip, _LIFT_M)
+        elif self._phase is _Phase.LIFT and tip[2] > self._lifted[2] - 2 * _ARRIVED_M:
+            self._phase = _Phase.REST
+
+    def _step_toward(
+        self, goal: NDArray[np.float64], tip: NDArray[np.float64], speed_m_s: float
+    ) -> NDArray[np.float64]:
+        """The next target of the fingertip: faster and slower only little by little."""
+        way = goal - tip
+        distance = float(np.linalg.norm(way))
+        faster = self._speed_m_s + _START_M_S2 * self._tick_s
+        self._speed_m_s = min(speed_m_s, faster, float(np.sqrt(2 * _BRAKE_M_S2 * distance)))
+        step = self._speed_m_s * (self._tick_s + _LAG_S)
+        return goal if step >= distance else tip + way / distance * step
+
+    def _shaken(self, steady: bool) -> NDArray[np.float64]:
+        if self._shake is None:
+            return np.zeros(4)
+        shake = self._shake
+        fresh = shake.noise_rad * np.sqrt(1 - shake.keep**2) * self._rng.standard_normal(4)
+        kick = shake.kick_rad * self._rng.standard_normal(4)
+        kicked = self._rng.random() < shake.kick_probability
+        self._noise = shake.keep * self._noise + fresh + (kick if kicked and not steady else 0.0)
+        return self._noise * (shake.push_share if steady else 1.0)
+
+
+def _over(goal: NDArray[np.float64], tip: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A goal that is come to from above: the higher, the further away from it."""
+    away = float(np.hypot(*(goal - tip)[:2]))
+    return _raised(goal, float(np.clip(1.2 * (away - 0.015), 0.0, _LIFT_M)))
+
+
+def _raised(point: NDArray[np.float64], height_m: float) -> NDArray[np.float64]:
+    raised: NDArray[np.float64] = point + np.array([0.0, 0.0, height_m])
+    return raised
+
+
+def _behind(box: NDArray[np.float64], gap_m: float) -> NDArray[np.float64]:
+    """The fingertip's lowest point to the right of the box."""
+    return np.array([box[0], box[1] + BOX_HALF_M + TIP_RADIUS_M + gap_m, _PUSH_TIP_M])
+
+
+def _gap(tip: NDArray[np.float64], sight: Sight) -> float:
+    return float(tip[1] - sight.box[1]) - BOX_HALF_M - TIP_RADIUS_M
+
+
+def _joints_near(tip: NDArray[np.float64], joints: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Joints for a place of the fingertip; where it cannot be there, those it has."""
+    try:
+        return joints_for_tip(tip)
+    except UnreachableError:
+        return joints
