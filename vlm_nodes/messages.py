@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import math
+import struct
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -203,6 +204,30 @@ def trajectory_message(
         time_from_start=DurationMessage(sec=seconds, nanosec=nanoseconds),
     )
     return JointTrajectory(joint_names=list(names), points=[point])
+
+
+def trajectory_positions(message: JointTrajectory) -> dict[str, float]:
+    """Positions of a trajectory's first point by joint; empty where it has no point.
+
+    Raises:
+        MessageError: Positions and names do not go together, or a position is not finite.
+    """
+    if not message.points:
+        return {}
+    first = message.points[0].positions
+    return joint_positions(JointState(name=message.joint_names, position=first))
+
+
+def raw_stamp_ns(data: bytes) -> int:
+    """The stamp of a serialized message (CDR) that begins with a header.
+
+    Raises:
+        MessageError: It is too short, or no CDR.
+    """
+    if len(data) < 12 or data[0] != 0 or data[1] not in (0, 1):
+        raise MessageError(f'{len(data)} bytes are no serialized message with a header')
+    seconds, nanoseconds = struct.unpack_from('<iI' if data[1] else '>iI', data, 4)
+    return int(seconds) * SECOND_NS + int(nanoseconds)
 
 
 def float_array_message(values: ArrayLike) -> Float64MultiArray:
