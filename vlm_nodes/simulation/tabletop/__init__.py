@@ -1,0 +1,13 @@
+"""Language-conditioned tasks on a table top: worlds, scripted experts and rewards, without ROS.
+
+    task = make_task('put-block-in-bowl', 'seen')
+    with Tabletop(task, seed=10001) as table:
+        table.reset()
+        views = table.observe()
+        pick, place, instruction = table.oracle()
+        reward, done, info = table.step(pick, place)
+
+The tasks, their colours, sentences and rewards are those of CLIPort (Shridhar et al. 2021,
+arXiv 2109.12098); bodies, contacts and pictures are MuJoCo's, so that figures compare only with
+others of this simulator.
+"""

@@ -1,0 +1,60 @@
+"""Every task there is, by the names that people type."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from vlm_nodes.simulation.tabletop import put_block_in_bowl
+from vlm_nodes.simulation.tabletop.task import Family, Task, Variant, check_mode, with_colors
+
+FAMILIES: Final = MappingProxyType(
+    {
+        'put-block-in-bowl': Family(put_block_in_bowl.build, with_colors('put-block-in-bowl')),
+    }
+)
+
+
+def task_names() -> tuple[str, ...]:
+    """Full names of all tasks in all their splits."""
+    return tuple(name for family in FAMILIES.values() for name in family.full_names.values())
+
+
+def make_task(
+    name: str, split: str | None = None, mode: str = 'test', object_dir: Path | None = None
+) -> Task:
+    """A task by its name.
+
+    Args:
+        name: with its split, such as 'put-block-in-bowl-unseen-colors', or without.
+        split: 'seen', 'unseen' or 'full'; without one, the name says it, or it is 'seen'.
+        mode: 'train', 'val' or 'test'. In training, 'unseen' shows what 'seen' shows.
+        object_dir: folder of meshes for the tasks that pack objects.
+
+    Raises:
+        ValueError: if there is no such task, split or mode; the message names those there are.
+    """
+    check_mode(mode)
+    family, named_split = _family_and_split(name)
+    if split is not None and named_split is not None and split != named_split:
+        raise ValueError(f'task {name!r} is of split {named_split!r}, not {split!r}')
+    full_names = FAMILIES[family].full_names
+    chosen = split or named_split or next(iter(full_names))
+    if chosen not in full_names:
+        raise ValueError(
+            f'task {family!r} has no split {chosen!r}; it has: {", ".join(full_names)}'
+        )
+    variant = Variant(chosen, mode, object_dir)
+    return Task(family, full_names[chosen], variant, FAMILIES[family].build)
+
+
+def _family_and_split(name: str) -> tuple[str, str | None]:
+    for family, entry in FAMILIES.items():
+        if name == family:
+            return family, None
+        for split, full_name in entry.full_names.items():
+            if name == full_name:
+                return family, split
+    known = ', '.join((*FAMILIES, *task_names()))
+    raise ValueError(f'there is no task {name!r}; the tasks are: {known}')
