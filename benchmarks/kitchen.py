@@ -44,7 +44,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from vlm_nodes.demo.node import LiveGraph, MappingClient
+from vlm_nodes.demo.node import MappingClient
+from vlm_nodes.graph.node import LiveGraph
 
 DEFAULT_DATA = Path(os.environ.get('VLM_DATA', '../shared/data')) / 'kitchen_rgbd'
 DEPTH_K = np.array([585.0, 585.0, 320.0, 240.0])

@@ -34,7 +34,8 @@ import time
 
 import numpy as np
 
-from vlm_nodes.demo.node import LiveGraph, MappingClient, SimulationClient
+from vlm_nodes.demo.node import MappingClient, SimulationClient
+from vlm_nodes.graph.node import LiveGraph
 from vlm_nodes.simulation.vocabulary import LABELS, TEST_SEEDS
 
 WIDTH, HEIGHT = 640, 480

@@ -41,8 +41,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from vlm_nodes.demo.node import LiveGraph, MappingClient, SimulationClient
+from vlm_nodes.demo.node import MappingClient, SimulationClient
 from vlm_nodes.geometry import Camera
+from vlm_nodes.graph.node import LiveGraph
 from vlm_nodes.simulation.paths import Tour
 from vlm_nodes.simulation.render import Renderer
 from vlm_nodes.simulation.scene import World

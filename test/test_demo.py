@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from vlm_nodes.demo import demo
-from vlm_nodes.demo.domain import free_domain
-from vlm_nodes.demo.node import LiveGraph, MappingClient
-from vlm_nodes.demo.processes import NodeFailedError, NodeProcess, ros_words
+from vlm_nodes.demo.node import MappingClient
 from vlm_nodes.demo.report import Asked, MapCloud, table, write_heat, write_map
+from vlm_nodes.graph.domain import free_domain
+from vlm_nodes.graph.node import LiveGraph
+from vlm_nodes.graph.processes import NodeFailedError, NodeProcess, ros_words
 from vlm_nodes.mapping.instances import MapMatch
 
 REPOSITORY = Path(__file__).resolve().parents[1]

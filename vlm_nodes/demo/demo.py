@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 
 from vlm_nodes.command_line import run as run_tool
-from vlm_nodes.demo.files import config_file
-from vlm_nodes.demo.node import LiveGraph, MappingClient, SimulationClient
-from vlm_nodes.demo.processes import NodeFailedError
+from vlm_nodes.demo.node import MappingClient, SimulationClient
 from vlm_nodes.demo.report import Asked, MapCloud, table, write_heat, write_map
+from vlm_nodes.graph.files import config_file
+from vlm_nodes.graph.node import LiveGraph
+from vlm_nodes.graph.processes import NodeFailedError
 from vlm_nodes.mapping.config import VoxelMapConfig
 from vlm_nodes.mapping.dataset_options import add_dataset_arguments, open_dataset
 from vlm_nodes.mapping.datasets import RgbdDataset

@@ -1,0 +1,1 @@
+"""Graphs of nodes in processes of their own, for tools that start nodes and talk to them."""
