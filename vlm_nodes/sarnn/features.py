@@ -110,7 +110,7 @@ def _compute(
         features = open_memmap(partial, mode='w+', dtype=np.float16, shape=shape)
         for row in progress(range(len(split)), f'CLIP features, {split.folder.name} {camera}'):
             for tick, image in enumerate(split.episode(camera, row)):
-                features[row, tick] = describe(np.ascontiguousarray(image))
+                features[row, tick] = describe(np.array(image))
         features.flush()
         del features
         put(partial, path)
