@@ -6,12 +6,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from vlm_nodes.simulation.tabletop import put_block_in_bowl
+from vlm_nodes.simulation.tabletop import put_block_in_bowl, stack_block_pyramid
 from vlm_nodes.simulation.tabletop.task import Family, Task, Variant, check_mode, with_colors
 
 FAMILIES: Final = MappingProxyType(
     {
         'put-block-in-bowl': Family(put_block_in_bowl.build, with_colors('put-block-in-bowl')),
+        'stack-block-pyramid-seq': Family(
+            stack_block_pyramid.build, with_colors('stack-block-pyramid-seq')
+        ),
     }
 )
 

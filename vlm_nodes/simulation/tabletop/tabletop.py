@@ -61,8 +61,9 @@ class BodyTruth:
 
 
 class Tabletop:
-    """One seeded table of a task. Everything follows from task and seed, but for the pixels' last
-    bit on another machine.
+    """One seeded table of a task.
+
+    Everything follows from task and seed, but for the pixels' last bit on another machine.
 
     Args:
         task: from `make_task`.
