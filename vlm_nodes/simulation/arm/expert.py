@@ -27,10 +27,11 @@ from vlm_nodes.simulation.arm.tasks import BALL_OF_TASK, check_task
 FELT_STOP_N: Final = 2.0
 """Pushing the free box takes about 1 N."""
 
-_SPEED_M_S: Final = 0.16
+_SPEED_M_S: Final = 0.12
+_RETREAT_SPEED_M_S: Final = 0.22
 _PUSH_SPEED_M_S: Final = 0.05
-_BRAKE_M_S2: Final = 0.25
-_START_M_S2: Final = 0.40
+_BRAKE_M_S2: Final = 0.20
+_START_M_S2: Final = 0.30
 # By how much the measured joints lag behind their targets.
 _LAG_S: Final = 0.09
 _HOVER_M: Final = 0.008
@@ -130,15 +131,16 @@ class ArmExpert:
         box = np.array(sight.box)
         if self._phase is _Phase.APPROACH:
             behind = _behind(box, _BEHIND_M)
-            return _over(behind, tip), _SPEED_M_S, bool(np.linalg.norm(tip - behind) < 0.05)
+            return _over(behind, tip), _SPEED_M_S, bool(np.linalg.norm(tip - behind) < 0.08)
         if self._phase is _Phase.PUSH:
             aim = np.array([box[0], tip[1] - 1.0, _PUSH_TIP_M])
             return aim, _PUSH_SPEED_M_S, True
         if self._phase is _Phase.RELEASE:
-            return _behind(box, 2 * _CLEAR_M), _SPEED_M_S, True
+            return _behind(box, 2 * _CLEAR_M), _RETREAT_SPEED_M_S, True
         if self._phase is _Phase.LIFT:
-            return self._lifted, _SPEED_M_S, False
-        return np.array(REST_TIP), _SPEED_M_S, bool(np.linalg.norm(tip - REST_TIP) < _ARRIVED_M)
+            return self._lifted, _RETREAT_SPEED_M_S, False
+        resting = bool(np.linalg.norm(tip - REST_TIP) < _ARRIVED_M)
+        return np.array(REST_TIP), _RETREAT_SPEED_M_S, resting
 
     def _go_on(self, sight: Sight, tip: NDArray[np.float64]) -> None:
         """To the next phase of a push, where one is over."""
@@ -146,7 +148,7 @@ class ArmExpert:
         if self._phase is _Phase.APPROACH and np.linalg.norm(tip - behind) < _ARRIVED_M:
             self._phase = _Phase.PUSH
         elif self._phase is _Phase.PUSH and sight.force_n > FELT_STOP_N:
-            self._phase, self._speed_m_s = _Phase.RELEASE, _SPEED_M_S
+            self._phase, self._speed_m_s = _Phase.RELEASE, _RETREAT_SPEED_M_S
         elif self._phase is _Phase.RELEASE and _gap(tip, sight) > _CLEAR_M:
             self._phase, self._lifted = _Phase.LIFT, _raised(tip, _LIFT_M)
         elif self._phase is _Phase.LIFT and tip[2] > self._lifted[2] - 2 * _ARRIVED_M:
@@ -168,7 +170,7 @@ class ArmExpert:
             return np.zeros(4)
         shake = self._shake
         fresh = shake.noise_rad * np.sqrt(1 - shake.keep**2) * self._rng.standard_normal(4)
-        kick = shake.kick_rad * self._rng.standard_normal(4)
+        kick = shake.kick_rad * np.clip(self._rng.standard_normal(4), -1.5, 1.5)
         kicked = self._rng.random() < shake.kick_probability
         self._noise = shake.keep * self._noise + fresh + (kick if kicked and not steady else 0.0)
         return self._noise * (shake.push_share if steady else 1.0)

@@ -1,0 +1,1 @@
+"""The scripted expert as a node."""

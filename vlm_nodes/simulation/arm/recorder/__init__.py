@@ -1,0 +1,1 @@
+"""Episodes on a ROS graph, as bags."""
