@@ -92,6 +92,11 @@ class CommandGuard:
         """Why; '' while the robot moves."""
         return self._reason
 
+    @property
+    def active(self) -> bool:
+        """Whether commands go out: it moves or holds."""
+        return self._state in (*MOVING, GuardState.HOLDING)
+
     def enable(self, measured: NDArray[np.floating], now_s: float) -> None:
         """Begin from the pose that was measured, whatever the state was.
 
@@ -138,7 +143,7 @@ class CommandGuard:
         Returns:
             (P,) the last command, to be sent again, while holding; else None.
         """
-        if self._state not in (*MOVING, GuardState.HOLDING):
+        if not self.active:
             return None
         late = [name for name, age_s in ages_s.items() if not _within(age_s, self._hold_after_s)]
         if not late:
@@ -146,7 +151,8 @@ class CommandGuard:
                 self._last_s = now_s
                 self.ramp(now_s)
             return None
-        told = '; '.join(_told(name, ages_s[name], (details or {}).get(name, '')) for name in late)
+        known = details or {}
+        told = '; '.join(tell_age(name, ages_s[name], known.get(name, '')) for name in late)
         if any(not _within(ages_s[name], self._config.stop_after_s) for name in late):
             self.stop(f'{told}; stops after {self._config.stop_after_s:g} s')
             return None
@@ -210,7 +216,8 @@ def _within(age_s: float, limit_s: float) -> bool:
     return abs(age_s) <= limit_s
 
 
-def _told(name: str, age_s: float, detail: str) -> str:
+def tell_age(name: str, age_s: float, detail: str = '') -> str:
+    """What is wrong with an input of an age, in users' words; `detail` is what is known of it."""
     if detail:
         return f'{name}: {detail}'
     if abs(age_s) == float('inf'):
