@@ -6,8 +6,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from vlm_nodes.simulation.tabletop import put_block_in_bowl, stack_block_pyramid
+from vlm_nodes.simulation.tabletop import (
+    assembling_kits,
+    packing_boxes_pairs,
+    packing_shapes,
+    put_block_in_bowl,
+    stack_block_pyramid,
+    towers_of_hanoi,
+)
 from vlm_nodes.simulation.tabletop.task import Family, Task, Variant, check_mode, with_colors
+
+# Only the unseen form is published, under the name without a split.
+_PACKING_SHAPES: Final = {
+    'unseen': 'packing-shapes',
+    'seen': 'packing-shapes-seen',
+    'full': 'packing-shapes-full',
+}
 
 FAMILIES: Final = MappingProxyType(
     {
@@ -15,6 +29,12 @@ FAMILIES: Final = MappingProxyType(
         'stack-block-pyramid-seq': Family(
             stack_block_pyramid.build, with_colors('stack-block-pyramid-seq')
         ),
+        'towers-of-hanoi-seq': Family(towers_of_hanoi.build, with_colors('towers-of-hanoi-seq')),
+        'packing-boxes-pairs': Family(
+            packing_boxes_pairs.build, with_colors('packing-boxes-pairs')
+        ),
+        'packing-shapes': Family(packing_shapes.build, _PACKING_SHAPES),
+        'assembling-kits-seq': Family(assembling_kits.build, with_colors('assembling-kits-seq')),
     }
 )
 
