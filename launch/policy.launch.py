@@ -1,4 +1,4 @@
-"""policy_node on a robot: `ros2 launch vlm_nodes policy.launch.py checkpoint:=policy.safetensors`."""
+"""policy_node: `ros2 launch vlm_nodes policy.launch.py checkpoint:=policy.safetensors`."""
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction

@@ -22,7 +22,6 @@ from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, Si
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image, JointState
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
 from vlm_interfaces.srv import SetTask
@@ -235,7 +234,8 @@ class Rig:
             self.publishers[topic].publish(message)
         for topic, message in made.items():
             stamp_ns = messages.stamp_ns(message.header.stamp)
-            name = {'rgb': 'color'}.get(topic.split('/')[0], topic.split('/')[0])
+            base = topic.strip('/').split('/')[0]
+            name = 'color' if base in ('rgb', 'eye') else base
             if name == 'joint_states':
                 self.until(lambda s=stamp_ns: self._joints_came(s), topic)
             else:
@@ -309,6 +309,3 @@ def policy_rig(model, folder, **options):
         yield rig
     finally:
         rig.end()
-
-
-__all__ = ['HIGH', 'HOME', 'LOW', 'NAMES', 'Image', 'JointState', 'drifting', 'policy_rig']
