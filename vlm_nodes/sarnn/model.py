@@ -21,7 +21,7 @@ from vlm_nodes.sarnn.film import TextScale
 from vlm_nodes.sarnn.mixing import check_share, mix_named, mix_observation
 from vlm_nodes.sarnn.observation import Observation, Prediction, State, join_ticks
 
-TACTILE_GAIN, DEPTH_GAIN = 4.0, 1.0
+TACTILE_GAIN, DEPTH_GAIN, PLACE_GAIN = 4.0, 1.0, 4.0
 
 
 class _Encoded(NamedTuple):
@@ -225,8 +225,9 @@ class Sarnn(nn.Module):
 
     def _recurrent_input(self, fed: _Encoded, text: Tensor | None) -> Tensor:
         """(N, inputs): joints, keypoints, codes and the task, which is the same at all ticks."""
-        parts = [fed.joints, *(points.flatten(1) for points in fed.keypoints.values())]
-        parts += fed.codes.values()
+        places = [fed.joints, *(points.flatten(1) for points in fed.keypoints.values())]
+        # About mean 0 and spread 1, as the layer's initial weights expect.
+        parts = [(place - 0.5) * PLACE_GAIN for place in places] + list(fed.codes.values())
         if self.to_task is not None and text is not None:
             parts.append(self.to_task(text).repeat_interleave(len(fed.joints) // len(text), dim=0))
         return torch.cat(parts, dim=-1)
