@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from bag_tools.episode import ACTIONS, JOINTS
 from vlm_nodes.sarnn import batch as batches
@@ -134,6 +134,31 @@ class Sequences(Dataset[Batch]):
 
     def _embedding(self, row: int) -> Tensor:
         return torch.from_numpy(self._embeddings[self.tasks[row]]).unsqueeze(0)
+
+
+class Shuffled(Sampler[int]):
+    """Episodes in an order drawn anew for every epoch, which a resumed training draws again.
+
+    Args:
+        count: How many.
+        seed: Of the draws.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        self._count, self._seed, self._epoch = count, seed, 0
+
+    def __len__(self) -> int:
+        """How many episodes."""
+        return self._count
+
+    def __iter__(self) -> Iterator[int]:
+        """This epoch's order."""
+        rng = np.random.default_rng([self._seed, self._epoch])
+        return iter(rng.permutation(self._count).tolist())
+
+    def set_epoch(self, epoch: int) -> None:
+        """What Lightning calls before an epoch."""
+        self._epoch = epoch
 
 
 def collate(episodes: Sequence[Batch]) -> Batch:

@@ -84,8 +84,7 @@ def plot(
     _axes(picture, inner, (first, last), (low, high), log)
     for curve, (x, y) in zip(curves, shown, strict=True):
         _draw(picture, place(x, y), curve)
-    _write(picture, title, (_LEFT, 18), INK, 0.45)
-    _legend(picture, curves, inner)
+    _legend(picture, curves, title)
     return picture
 
 
@@ -157,13 +156,21 @@ def _draw(picture: Image, points: NDArray[np.float64], curve: Curve) -> None:
         cv2.line(picture, *ends, curve.color, 1, cv2.LINE_AA, 4)
 
 
-def _legend(picture: Image, curves: Sequence[Curve], inner: tuple[int, int, int, int]) -> None:
-    x, y = inner[3] - 6, inner[0] + 14
-    for curve in curves:
-        if curve.label:
-            (width, _), _ = cv2.getTextSize(curve.label, _FONT, 0.4, 1)
-            _write(picture, curve.label, (x - width, y), curve.color, 0.4)
-            y += 15
+def _legend(picture: Image, curves: Sequence[Curve], title: str) -> None:
+    """The title, and beside it the curves' names; where there is no room, the title is cut."""
+    x = picture.shape[1] - _RIGHT
+    for curve in reversed([curve for curve in curves if curve.label]):
+        x -= _width(curve.label)
+        _write(picture, curve.label, (x, 18), curve.color, 0.4)
+        x -= 10
+    while title and _width(title) > x - _LEFT:
+        title = title[:-1]
+    _write(picture, title, (_LEFT, 18), INK, 0.4)
+
+
+def _width(text: str) -> int:
+    (width, _), _ = cv2.getTextSize(text, _FONT, 0.4, 1)
+    return int(width)
 
 
 def _write(picture: Image, text: str, at: tuple[int, int], color: Color, scale: float) -> None:

@@ -114,7 +114,7 @@ class Split:
         length = self.lengths[row]
         if not path.is_file():
             return np.ones(length, dtype=np.bool_)
-        return np.asarray(_load(path)[row, :length], dtype=np.bool_)
+        return np.array(_load(path)[row, :length], dtype=np.bool_)
 
     def reference(self, stream: str, row: int) -> NDArray[np.uint8] | None:
         """(H, W, 3): a touch sensor's image without contact in an episode, where one was kept."""

@@ -22,7 +22,7 @@ from vlm_nodes.command_line import run, say
 from vlm_nodes.sarnn.batch import Batch
 from vlm_nodes.sarnn.callbacks import POLICY, History, KeepBest
 from vlm_nodes.sarnn.config import SarnnConfig
-from vlm_nodes.sarnn.data import Sequences, collate
+from vlm_nodes.sarnn.data import Sequences, Shuffled, collate
 from vlm_nodes.sarnn.evaluate import figures_text, open_policy, report
 from vlm_nodes.sarnn.model import Sarnn
 from vlm_nodes.sarnn.prepare import Prepared, prepare
@@ -77,7 +77,9 @@ def _fit(trainer: Any, prepared: Prepared, options: argparse.Namespace, folder: 
         # A hint at workers, which images in memory do not need, and at logs of few steps.
         warnings.filterwarnings('ignore', message='.*does not have many workers.*')
         warnings.filterwarnings('ignore', message='.*smaller than the logging interval.*')
-        warnings.filterwarnings('ignore', message='.*lr_scheduler.step.*before.*optimizer.step.*')
+        # The folder holds the options by then, or the training that goes on.
+        warnings.filterwarnings('ignore', message='.*exists and is not empty.*')
+        warnings.filterwarnings('ignore', message='.*LeafSpec.*')
         trainer.fit(
             module,
             loader,
@@ -92,7 +94,7 @@ def _loader(data: Sequences, options: argparse.Namespace, *, shuffle: bool) -> D
     return DataLoader(
         data,
         batch_size=min(options.batch_size, len(data)),
-        shuffle=shuffle,
+        sampler=Shuffled(len(data), options.seed) if shuffle else None,
         num_workers=options.workers,
         collate_fn=collate,
         persistent_workers=options.workers > 0,
@@ -108,7 +110,7 @@ def _trainer(
         lightning.callbacks.EarlyStopping(MONITOR, patience=options.patience, verbose=False),
         lightning.callbacks.TQDMProgressBar(refresh_rate=1, leave=False),
         lightning.callbacks.ModelCheckpoint(
-            folder, filename='last', save_top_k=1, enable_version_counter=False
+            folder, filename='last', enable_version_counter=False, save_on_train_epoch_end=True
         ),
     ]
     if options.ema > 0:
@@ -156,6 +158,7 @@ def _check_numbers(options: argparse.Namespace) -> None:
             raise ValueError(f'--{name} must be at least 1, got {getattr(options, name)}')
     if not 0 <= options.ema < 1:
         raise ValueError(f'--ema must be at least 0 and below 1, got {options.ema}')
+    training_config(options, steps=1)
 
 
 def _keep_options(folder: Path, options: argparse.Namespace, config: SarnnConfig) -> None:

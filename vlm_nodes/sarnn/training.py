@@ -97,7 +97,9 @@ class SarnnTraining(lightning.LightningModule):  # type: ignore[misc]
         step = self.global_step
         # Drawn anew from the seed at every step, so that a resumed training draws as one that ran
         # through.
-        generator = torch.Generator().manual_seed(hash((self.config.seed, step)) % 2**63)
+        generator = torch.Generator().manual_seed(
+            hash((self.config.seed, self.global_rank, step)) % 2**63
+        )
         inputs = self.config.augmentation(batch.observations, generator)
         decoded = choose_ticks(batch.steps, self.config.image_share, generator)
         windows = make_windows(batch.steps, self.config.tbptt, decoded)
