@@ -79,3 +79,22 @@ def carry(
 def turn_for(goal: Goal, item: int, body: Matrix, target: Pose) -> float:
     """How far an item is turned on its way: no more than its symmetry makes necessary."""
     return turn_to(body, target, goal.items[item].symmetry_rad) if goal.turns else 0.0
+
+
+def sweep(goal: Goal, pose_of: PoseOf) -> tuple[Matrix, Matrix]:
+    """Where to push next: the item farthest outside of the zone, towards its middle.
+
+    Returns:
+        Poses (4, 4) where the push begins and where it ends.
+    """
+    assert goal.zone is not None
+    target = goal.targets[0]
+    zone_from_table = np.linalg.inv(target.matrix())
+    here = np.array([pose_of(item.name)[:3, 3] for item in goal.items])
+    within = np.abs(here @ zone_from_table[:2, :3].T + zone_from_table[:2, 3])
+    outside = (within - np.array(goal.zone.size_m) / 2).max(axis=1)
+    farthest = int(outside.argmax())
+    start, end = np.eye(4), np.eye(4)
+    start[:3, 3] = here[farthest]
+    end[:3, 3] = (target.x, target.y, here[farthest][2])
+    return start, end

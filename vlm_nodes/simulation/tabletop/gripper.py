@@ -17,6 +17,13 @@ CARRY_M_S: Final = 1.0
 LOWER_M_S: Final = 0.4
 TURN_RAD_S: Final = 6.0
 CUP_RADIUS_M: Final = 0.004
+PUSH_M_S: Final = 0.2
+# Where the blade begins before the first point of a push, and stops before the second.
+BEHIND_M: Final = 0.02
+SHORT_M: Final = 0.05
+_LEAST_PUSH_M: Final = 1e-3
+_BLADE_M: Final = 0.001
+_BLADE_FROM_M: Final = 0.02
 SETTLE_STEPS: Final = (30, 500)
 # Farther than this the arm does not reach.
 _REACH_M: Final = 1.5
@@ -107,3 +114,41 @@ class _Tool:
         self._position, self._yaw_rad = position, yaw_rad
         self._world.move_tool('suction', position, yaw_rad)
         self._world.step()
+
+
+def push(world: TableWorld, start: ArrayLike, end: ArrayLike) -> str | None:
+    """Sets the blade down behind a point and pushes what is there towards another.
+
+    As published, the blade begins 2 cm before the first point and stops 5 cm before the second, so
+    that what it pushes ends up there. Nothing happens where both points are one.
+
+    Args:
+        world: is changed.
+        start: (4, 4) pose, of which x and y count.
+        end: (4, 4) pose, of which x and y count.
+
+    Returns:
+        None: nothing is picked.
+
+    Raises:
+        ValueError: if a pose is not finite.
+    """
+    a = np.clip(position_and_yaw(start)[0][:2], -_REACH_M, _REACH_M)
+    b = np.clip(position_and_yaw(end)[0][:2], -_REACH_M, _REACH_M)
+    length = float(np.linalg.norm(b - a))
+    if length < _LEAST_PUSH_M:
+        return None
+    along = (b - a) / length
+    yaw = float(np.arctan2(along[1], along[0]))
+    first, last = a - along * BEHIND_M, b - along * SHORT_M
+    for z in np.arange(_BLADE_FROM_M, _BLADE_M, -PUSH_M_S * STEP_S):
+        world.move_tool('blade', np.array([*first, z]), yaw)
+        world.step()
+    way = float((last - first) @ along)
+    steps = max(0, int(np.ceil(way / (PUSH_M_S * STEP_S))))
+    for step in range(1, steps + 1):
+        world.move_tool('blade', np.array([*(first + along * way * step / steps), _BLADE_M]), yaw)
+        world.step()
+    world.move_tool('blade', np.array(HOME['blade']), 0.0)
+    world.settle(*SETTLE_STEPS)
+    return None

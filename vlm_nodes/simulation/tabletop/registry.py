@@ -11,6 +11,7 @@ from vlm_nodes.simulation.tabletop import (
     packing_boxes_pairs,
     packing_shapes,
     put_block_in_bowl,
+    separating_piles,
     stack_block_pyramid,
     towers_of_hanoi,
 )
@@ -35,6 +36,7 @@ FAMILIES: Final = MappingProxyType(
         ),
         'packing-shapes': Family(packing_shapes.build, _PACKING_SHAPES),
         'assembling-kits-seq': Family(assembling_kits.build, with_colors('assembling-kits-seq')),
+        'separating-piles': Family(separating_piles.build, with_colors('separating-piles')),
     }
 )
 

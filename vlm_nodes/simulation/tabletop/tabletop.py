@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from vlm_nodes.simulation.tabletop import expert
 from vlm_nodes.simulation.tabletop.cameras import Cameras, TableView
 from vlm_nodes.simulation.tabletop.goals import Progress
-from vlm_nodes.simulation.tabletop.gripper import SETTLE_STEPS, pick_and_place
+from vlm_nodes.simulation.tabletop.gripper import SETTLE_STEPS, pick_and_place, push
 from vlm_nodes.simulation.tabletop.layout import NoRoomError
 from vlm_nodes.simulation.tabletop.task import Setting, Task
 from vlm_nodes.simulation.tabletop.world import TableWorld
@@ -138,6 +138,8 @@ class Tabletop:
         if not self._progress.goals:
             raise RuntimeError(f'{self.task.name}, seed {self.seed}: nothing is left to do')
         goal = self._progress.goals[0]
+        if self._checked().primitive == 'push':
+            return *expert.sweep(goal, self.world.pose), goal.instruction
         assert self._cameras is not None
         numbers = self._cameras.bodies_from_above(self.world)
         index = {prop.name: i + 1 for i, prop in enumerate(self.world.props)}
@@ -171,7 +173,10 @@ class Tabletop:
         setting = self._checked()
         if self.is_done:
             raise RuntimeError(f'{self.task.name}, seed {self.seed}: the episode is over')
-        picked = pick_and_place(self.world, pick, place, setting.lift_m)
+        if setting.primitive == 'push':
+            picked = push(self.world, pick, place)
+        else:
+            picked = pick_and_place(self.world, pick, place, setting.lift_m)
         self._steps += 1
         reward = self._progress.update(self.world.pose)
         info = StepInfo(
