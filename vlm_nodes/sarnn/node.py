@@ -18,8 +18,6 @@ from std_srvs.srv import SetBool, Trigger
 from vlm_interfaces.srv import SetTask
 
 from vlm_nodes import messages
-from vlm_nodes.clip.encoder import EncoderConfig
-from vlm_nodes.clip.weights import WeightsError
 from vlm_nodes.live.statistics import Statistics, resident_megabytes
 from vlm_nodes.node import (
     STEADY,
@@ -42,7 +40,7 @@ from vlm_nodes.sarnn.parameters import (
     joint_parameters,
 )
 from vlm_nodes.sarnn.pilot import Pilot
-from vlm_nodes.sarnn.policy import Policy, load_encoder
+from vlm_nodes.sarnn.policy import Policy, check_device, load_encoder
 from vlm_nodes.sarnn.preprocess import Crop
 from vlm_nodes.sarnn.safety import MOVING, GuardState
 
@@ -104,7 +102,7 @@ class PolicyNode(Node):
             raise StartError('parameter checkpoint is empty: name the file of a trained policy')
         torch.set_num_threads(values['torch_threads'])
         try:
-            EncoderConfig(device=values['device'])  # says what is wrong with a device
+            check_device(values['device'])
             model = load_policy(Path(values['checkpoint']).expanduser(), values['device'])
             weights_dir = values['weights_dir']
             encoder = load_encoder(
@@ -120,7 +118,7 @@ class PolicyNode(Node):
             policy.warm_up()
             if values['task'] and (warning := policy.set_task(values['task'])):
                 self.get_logger().warning(warning)
-        except (CheckpointError, WeightsError, ValueError) as error:
+        except (CheckpointError, ValueError) as error:
             raise StartError(str(error)) from error
         return policy
 

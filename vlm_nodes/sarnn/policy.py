@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vlm_nodes.clip.encoder import Encoder
 from vlm_nodes.sarnn.config import SarnnConfig
 from vlm_nodes.sarnn.model import Sarnn
 from vlm_nodes.sarnn.observation import Prediction
 from vlm_nodes.sarnn.preprocess import Crop, PatchFeatures, Preprocessor
+
+if TYPE_CHECKING:  # loads open_clip, which policies without CLIP do not need
+    from vlm_nodes.clip.encoder import Encoder
 
 
 @dataclass(frozen=True)
@@ -206,21 +208,38 @@ def load_encoder(
         num_threads: CPU threads of the whole process.
 
     Raises:
-        WeightsError: The model or its weights cannot be found or loaded.
-        ValueError: A value is out of its range.
+        ValueError: The model or its weights cannot be found or loaded.
     """
     clip = config.clip
     if clip is None and not config.text_dim:
         return None
-    return Encoder.load(
-        clip.model if clip else text_model,
-        pretrained or (clip.pretrained if clip else None),
-        method=clip.method if clip else 'naclip',
-        device=device,
-        weights_dir=weights_dir,
-        image_size=clip.image_size if clip else None,
-        num_threads=num_threads,
-    )
+    from vlm_nodes.clip.encoder import Encoder
+    from vlm_nodes.clip.weights import WeightsError
+
+    try:
+        return Encoder.load(
+            clip.model if clip else text_model,
+            pretrained or (clip.pretrained if clip else None),
+            method=clip.method if clip else 'naclip',
+            device=device,
+            weights_dir=weights_dir,
+            image_size=clip.image_size if clip else None,
+            num_threads=num_threads,
+        )
+    except WeightsError as error:
+        raise ValueError(str(error)) from error
+
+
+def check_device(name: str) -> None:
+    """Look whether a torch device is there.
+
+    Raises:
+        ValueError: It is none, or not there.
+    """
+    if name != 'cpu':
+        from vlm_nodes.clip.encoder import EncoderConfig
+
+        EncoderConfig(device=name)
 
 
 def _patch_features(
