@@ -24,7 +24,7 @@ class NothingVisibleError(RuntimeError):
 
 def candidates(goal: Goal, pose_of: PoseOf) -> list[tuple[int, int]]:
     """Items that are not at a target yet, each with its nearest free one, farthest first."""
-    allowed = goal.allowed().copy()
+    allowed = _one_way(goal, pose_of) if goal.is_chain else goal.allowed().copy()
     for i, item in enumerate(goal.items):
         for j in np.flatnonzero(allowed[i]):
             if goal.is_at(item, pose_of(item.name), goal.targets[j]):
@@ -43,6 +43,16 @@ def candidates(goal: Goal, pose_of: PoseOf) -> list[tuple[int, int]]:
             nearest = min(ways, key=lambda j: ways[j])
             pairs.append((ways[nearest], i, nearest))
     return [(i, j) for _, i, j in sorted(pairs, key=lambda pair: -pair[0])]
+
+
+def _one_way(goal: Goal, pose_of: PoseOf) -> NDArray[np.bool_]:
+    """(items, targets) of a chain: its order or the reverse, whichever is nearer."""
+    here = np.array([pose_of(item.name)[:2, 3] for item in goal.items])
+    there = np.array([[target.x, target.y] for target in goal.targets])
+    forward = np.linalg.norm(there - here, axis=1).sum()
+    backward = np.linalg.norm(there[::-1] - here, axis=1).sum()
+    identity = np.eye(len(here), dtype=np.bool_)
+    return identity if forward <= backward else identity[::-1].copy()
 
 
 def pick_point(mask: NDArray[np.bool_], rng: np.random.Generator) -> tuple[float, float]:

@@ -70,6 +70,8 @@ class Goal:
             items at a target of theirs.
         one_each: whether a target takes one item only, for the expert.
         turns: whether the expert turns things as the target says.
+        is_chain: whether the items hang together in their order, so that what lies at one end's
+            target says which way round the rest goes.
         tolerance_m: of positions.
     """
 
@@ -81,6 +83,7 @@ class Goal:
     zone: Zone | None = None
     one_each: bool = True
     turns: bool = True
+    is_chain: bool = False
     tolerance_m: float = POSITION_TOLERANCE_M
 
     def allowed(self) -> NDArray[np.bool_]:

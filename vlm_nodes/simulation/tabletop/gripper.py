@@ -48,7 +48,11 @@ def position_and_yaw(table_from_tool: ArrayLike) -> tuple[NDArray[np.float64], f
 
 
 def pick_and_place(
-    world: TableWorld, pick: ArrayLike, place: ArrayLike, lift_m: float = TRAVEL_M
+    world: TableWorld,
+    pick: ArrayLike,
+    place: ArrayLike,
+    lift_m: float = TRAVEL_M,
+    speed_m_s: float = CARRY_M_S,
 ) -> str | None:
     """Comes down at the pick, carries what sticks to the cup, and lets go where it touches.
 
@@ -59,6 +63,7 @@ def pick_and_place(
         pick: (4, 4) table_from_tool.
         place: (4, 4) table_from_tool; what is held turns by the difference of both yaws.
         lift_m: how far the cup is lifted.
+        speed_m_s: of what is carried.
 
     Returns:
         What was picked; None if the cup met the table, something fixed, or nothing.
@@ -70,7 +75,7 @@ def pick_and_place(
     z, name = world.highest(start[:2] + _CUP)
     if name is None or not world.is_movable(name):
         return None
-    tool = _Tool(world, np.array([start[0], start[1], z]), start_yaw)
+    tool = _Tool(world, np.array([start[0], start[1], z]), start_yaw, speed_m_s)
     world.hold(name)
     tool.move(np.array([start[0], start[1], z + lift_m]), start_yaw)
     turn = (end_yaw - start_yaw + np.pi) % (2 * np.pi) - np.pi
@@ -86,7 +91,14 @@ def pick_and_place(
 class _Tool:
     """The suction cup under way."""
 
-    def __init__(self, world: TableWorld, position: NDArray[np.float64], yaw_rad: float) -> None:
+    def __init__(
+        self,
+        world: TableWorld,
+        position: NDArray[np.float64],
+        yaw_rad: float,
+        speed_m_s: float,
+    ) -> None:
+        self._speed_m_s = speed_m_s
         self._world, self._position, self._yaw_rad = world, position, yaw_rad
         world.move_tool('suction', position, yaw_rad)
 
@@ -94,7 +106,7 @@ class _Tool:
         """Goes straight there, gently at both ends, and waits a moment."""
         start, start_yaw = self._position, self._yaw_rad
         duration_s = max(
-            float(np.linalg.norm(position - start)) / CARRY_M_S,
+            float(np.linalg.norm(position - start)) / self._speed_m_s,
             abs(yaw_rad - start_yaw) / TURN_RAD_S,
         )
         steps = max(1, int(np.ceil(duration_s / STEP_S)))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vlm_nodes.simulation.room import Point, Rgb
 from vlm_nodes.simulation.shapes import Mesh
 
-Shape = Literal['box', 'cylinder', 'sphere', 'mesh']
+Shape = Literal['box', 'cylinder', 'sphere', 'ellipsoid', 'capsule', 'mesh']
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,11 @@ class Piece:
 
     Attributes:
         shape: MuJoCo's geom.
-        size: half sizes: box three, sphere one, cylinder (radius, half height); none of a mesh.
+        size: half sizes: box and ellipsoid three, sphere one, cylinder and capsule (radius, half
+            height); none of a mesh.
         position: centre in the body's frame.
         yaw_rad: in the body's frame.
+        axis: where its own z axis points; with another than z, `yaw_rad` is not looked at.
         rgb: colour; None takes the body's.
         is_solid: whether things touch it.
         is_visible: whether cameras see it.
@@ -63,6 +65,7 @@ class Piece:
     size: tuple[float, ...] = ()
     position: Point = (0.0, 0.0, 0.0)
     yaw_rad: float = 0.0
+    axis: Point = (0.0, 0.0, 1.0)
     rgb: Rgb | None = None
     is_solid: bool = True
     is_visible: bool = True

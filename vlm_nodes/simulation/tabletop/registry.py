@@ -7,8 +7,10 @@ from types import MappingProxyType
 from typing import Final
 
 from vlm_nodes.simulation.tabletop import (
+    align_rope,
     assembling_kits,
     packing_boxes_pairs,
+    packing_objects,
     packing_shapes,
     put_block_in_bowl,
     separating_piles,
@@ -37,6 +39,15 @@ FAMILIES: Final = MappingProxyType(
         'packing-shapes': Family(packing_shapes.build, _PACKING_SHAPES),
         'assembling-kits-seq': Family(assembling_kits.build, with_colors('assembling-kits-seq')),
         'separating-piles': Family(separating_piles.build, with_colors('separating-piles')),
+        'align-rope': Family(align_rope.build, {'full': 'align-rope'}),
+        'packing-objects-seq': Family(
+            packing_objects.build_sequence,
+            {split: f'packing-{split}-objects-seq' for split in ('seen', 'unseen')},
+        ),
+        'packing-objects-group': Family(
+            packing_objects.build_group,
+            {split: f'packing-{split}-objects-group' for split in ('seen', 'unseen')},
+        ),
     }
 )
 

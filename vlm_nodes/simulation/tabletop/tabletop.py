@@ -176,7 +176,7 @@ class Tabletop:
         if setting.primitive == 'push':
             picked = push(self.world, pick, place)
         else:
-            picked = pick_and_place(self.world, pick, place, setting.lift_m)
+            picked = pick_and_place(self.world, pick, place, setting.lift_m, setting.speed_m_s)
         self._steps += 1
         reward = self._progress.update(self.world.pose)
         info = StepInfo(

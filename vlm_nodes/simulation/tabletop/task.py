@@ -11,7 +11,7 @@ import numpy as np
 
 from vlm_nodes.simulation.tabletop.colors import MODES, SPLITS, colors_of
 from vlm_nodes.simulation.tabletop.goals import Goal
-from vlm_nodes.simulation.tabletop.gripper import TRAVEL_M
+from vlm_nodes.simulation.tabletop.gripper import CARRY_M_S, TRAVEL_M
 from vlm_nodes.simulation.tabletop.props import Joint, Prop
 
 
@@ -46,6 +46,7 @@ class Setting:
         joints: that hold bodies together.
         primitive: what an action does: carry by suction, or push with a blade.
         lift_m: how far things are lifted.
+        speed_m_s: at which things are carried.
     """
 
     props: tuple[Prop, ...]
@@ -54,6 +55,7 @@ class Setting:
     joints: tuple[Joint, ...] = ()
     primitive: Literal['carry', 'push'] = 'carry'
     lift_m: float = TRAVEL_M
+    speed_m_s: float = CARRY_M_S
 
 
 Builder = Callable[[np.random.Generator, Variant], Setting]

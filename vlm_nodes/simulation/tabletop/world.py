@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm_nodes.simulation.gl import mujoco
+from vlm_nodes.simulation.shapes import rotation_to
 from vlm_nodes.simulation.tabletop.props import Joint, Piece, Prop
 
 STEP_S: Final = 0.002
@@ -22,6 +23,8 @@ _TYPES: Final = {
     'box': mujoco.mjtGeom.mjGEOM_BOX,
     'cylinder': mujoco.mjtGeom.mjGEOM_CYLINDER,
     'sphere': mujoco.mjtGeom.mjGEOM_SPHERE,
+    'ellipsoid': mujoco.mjtGeom.mjGEOM_ELLIPSOID,
+    'capsule': mujoco.mjtGeom.mjGEOM_CAPSULE,
     'mesh': mujoco.mjtGeom.mjGEOM_MESH,
 }
 # Of geoms; MuJoCo draws the first three of its groups.
@@ -247,7 +250,7 @@ def _add_piece(spec: Any, body: Any, prop: Prop, piece: Piece, mass_kg: float) -
         type=_TYPES[piece.shape],
         size=size,
         pos=piece.position,
-        quat=(np.cos(piece.yaw_rad / 2), 0.0, 0.0, np.sin(piece.yaw_rad / 2)),
+        quat=_quaternion(piece),
         rgba=(*(piece.rgb or prop.rgb), 1.0),
         contype=int(piece.is_solid),
         conaffinity=int(piece.is_solid),
@@ -266,6 +269,15 @@ def _add_piece(spec: Any, body: Any, prop: Prop, piece: Piece, mass_kg: float) -
         geom.meshname = piece.mesh.name
 
 
+def _quaternion(piece: Piece) -> NDArray[np.float64]:
+    """MuJoCo's (w, x, y, z) of a piece in its body."""
+    if piece.axis == (0.0, 0.0, 1.0):
+        return np.array([np.cos(piece.yaw_rad / 2), 0.0, 0.0, np.sin(piece.yaw_rad / 2)])
+    quaternion = np.zeros(4)
+    mujoco.mju_mat2Quat(quaternion, np.ascontiguousarray(rotation_to(piece.axis)).ravel())
+    return quaternion
+
+
 def _add_joint(spec: Any, joint: Joint) -> None:
     link = spec.add_equality(
         type=mujoco.mjtEq.mjEQ_CONNECT,
@@ -274,6 +286,7 @@ def _add_joint(spec: Any, joint: Joint) -> None:
         name2=joint.second,
     )
     link.data[:3] = joint.anchor
+    spec.add_exclude(bodyname1=joint.first, bodyname2=joint.second)
 
 
 def _volume_m3(piece: Piece) -> float:
@@ -282,6 +295,6 @@ def _volume_m3(piece: Piece) -> float:
         return float(np.prod(np.ptp(piece.mesh.vertices, axis=0)))
     if piece.shape == 'box':
         return float(8 * np.prod(piece.size))
-    if piece.shape == 'sphere':
-        return float(4 / 3 * np.pi * piece.size[0] ** 3)
+    if piece.shape in ('sphere', 'ellipsoid'):
+        return float(4 / 3 * np.pi * np.prod(piece.size * (3 // len(piece.size))))
     return float(2 * np.pi * piece.size[0] ** 2 * piece.size[1])
