@@ -212,6 +212,20 @@ def test_a_single_text_is_not_taken_off_itself():
     torch.testing.assert_close(heard.square().mean(), torch.tensor(1.0))
 
 
+@pytest.mark.parametrize('measured', [1.0, 0.5])
+def test_in_half_precision_places_keep_theirs(measured):
+    made = everything()
+    model, observations, text = policy(made), observation(made, 2, 4), task(made, 2)
+    expected, _ = model(observations, text, measured=measured)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        half, _ = model(observations, text, measured=measured)
+    assert half.joints.dtype == torch.float32
+    for name, points in half.encoded_keypoints.items():
+        assert points.dtype == torch.float32
+        torch.testing.assert_close(points, expected.encoded_keypoints[name], atol=0.01, rtol=0)
+    torch.testing.assert_close(half.joints, expected.joints, atol=0.01, rtol=0)
+
+
 @pytest.mark.parametrize('residual', [True, False])
 def test_every_weight_is_reached_by_a_gradient(residual):
     made = everything(residual=residual)

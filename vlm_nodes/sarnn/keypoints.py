@@ -39,13 +39,14 @@ class SpatialSoftmax(nn.Module):
     def forward(self, heatmaps: Tensor) -> Tensor:
         """(..., K, H, W) heatmaps -> (..., K, 2) places (x, y)."""
         height, width = heatmaps.shape[-2:]
-        # Sums over places are done in float32 whatever the network is in: bfloat16 has 8 bits.
+        # Sums over places are done in float32 whatever the network is in: bfloat16 has 8 bits. So
+        # no products of matrices either, which autocast would take to fewer.
         flat = heatmaps.flatten(-2).float()
         scaled = (flat - flat.mean(-1, keepdim=True)) / (flat.std(-1, keepdim=True) + 1e-6)
         weights = (scaled * torch.exp(-self.log_temperature)).softmax(-1)
         weights = weights.reshape(heatmaps.shape)
-        x = weights.sum(-2) @ centres(width, weights)
-        y = weights.sum(-1) @ centres(height, weights)
+        x = (weights.sum(-2) * centres(width, weights)).sum(-1)
+        y = (weights.sum(-1) * centres(height, weights)).sum(-1)
         return torch.stack([x, y], dim=-1)
 
 

@@ -23,6 +23,7 @@ def check_share(measured: float) -> None:
 
 def mix(measurement: Tensor, prediction: Tensor, measured: float) -> Tensor:
     """`measured` of the one and the rest of the other."""
+    prediction = prediction.to(measurement.dtype)  # autocast predicts in fewer bits
     # Not the mix with a factor of 0: a sensor that says NaN must not be heard.
     return prediction if measured == 0 else measurement.lerp(prediction, 1 - measured)
 
