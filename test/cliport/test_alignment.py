@@ -65,7 +65,7 @@ def test_what_is_off_is_found(scale: float) -> None:
     front, left = two_views()
     wrong = spoiled(front, 2.0, (0.01, -0.015, 0.02), scale)
     assert agreements([wrong, left], WORKSPACE)[0].median_m > 0.008
-    correction = align(wrong, left, WORKSPACE)
+    correction = align(wrong, left, WORKSPACE, scale_depth=True)
     assert correction.depth_scale * scale == pytest.approx(1.0, abs=0.01)
     assert correction.residual_m < 0.002
     mended = correction.apply(wrong)
@@ -76,7 +76,7 @@ def test_what_is_off_is_found(scale: float) -> None:
 def test_without_scale_the_depths_stay() -> None:
     front, left = two_views()
     wrong = spoiled(front, 2.0, (0.01, -0.015, 0.02), 1.0)
-    correction = align(wrong, left, WORKSPACE, scale_depth=False)
+    correction = align(wrong, left, WORKSPACE)
     assert correction.depth_scale == 1.0
     assert agreements([correction.apply(wrong), left], WORKSPACE)[0].median_m < 0.002
 
@@ -84,7 +84,7 @@ def test_without_scale_the_depths_stay() -> None:
 def test_a_bare_table_gives_height_and_moves_nothing_along_it() -> None:
     front, left = two_views(())
     wrong = spoiled(front, 0.0, (0.0, 0.0, 0.03), 1.0)
-    correction = align(wrong, left, WORKSPACE, scale_depth=False)
+    correction = align(wrong, left, WORKSPACE)
     np.testing.assert_allclose(correction.table_from_claimed[:3, 3], (0, 0, -0.03), atol=1e-3)
     np.testing.assert_allclose(correction.table_from_claimed[:3, :3], np.eye(3), atol=1e-3)
 
@@ -92,7 +92,7 @@ def test_a_bare_table_gives_height_and_moves_nothing_along_it() -> None:
 def test_sides_that_only_one_camera_sees_draw_nothing_to_them() -> None:
     camera = published_camera(320, 240)
     front, left = (cast(camera, look_at(eye, MIDDLE), BOXES) for eye in (FRONT, LEFT))
-    correction = align(front, left, WORKSPACE, scale_depth=False)
+    correction = align(front, left, WORKSPACE)
     np.testing.assert_allclose(correction.table_from_claimed, np.eye(4), atol=0.01)
 
 

@@ -55,7 +55,7 @@ def read_views(folder: Path, kind: str) -> list[View]:
 @pytest.fixture(scope='module')
 def correction(tote: Path, workspace: Workspace) -> Correction:
     """Of camera 0, whose floor is tilted by 5 degrees, from the empty tote."""
-    return align(*read_views(tote, 'background'), workspace)
+    return align(*read_views(tote, 'background'), workspace, scale_depth=True)
 
 
 def test_the_calibration_as_it_comes_is_seen_to_be_off(tote: Path, workspace: Workspace) -> None:

@@ -101,7 +101,7 @@ def align(
     workspace: Workspace,
     *,
     reach_m: float = 0.15,
-    scale_depth: bool = True,
+    scale_depth: bool = False,
 ) -> Correction:
     """What brings one view's surfaces onto those of another, by point to plane distances.
 
@@ -114,7 +114,8 @@ def align(
         fixed: The view to trust.
         workspace: Surfaces in and up to `reach_m` around it count.
         reach_m: How far off the view may be to begin with.
-        scale_depth: Also look for a factor on its depths.
+        scale_depth: Also look for a factor on its depths. Sides of things at many heights have to
+            be seen to tell one from a camera that hangs lower.
 
     Raises:
         AlignmentError: The views share too few points.
