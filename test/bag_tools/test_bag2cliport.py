@@ -386,3 +386,69 @@ def test_stamps_keep_their_nanoseconds(tmp_path: Path) -> None:
     assert action.seen == Instant(1_700_000_000_123_456_789)
     assert action.seen.stamp_ns(5) == 1_700_000_000_123_456_789
     assert Instant(7, from_start=True).stamp_ns(5) == 12
+
+
+def test_two_real_cameras_over_a_tote(
+    tmp_path: Path, vlm_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What lies in a tote is taken out: the first look is of the full one, the last of the empty.
+
+    The calibration that comes with the recordings is off by 8 cm and 14 % of depth.
+    """
+    folder = vlm_data / 'tote_rgbd'
+    if not folder.is_dir():
+        pytest.skip(f'no recording at {folder}')
+    cameras = []
+    with Recorder(tmp_path / 'bag', 'mcap') as recorder:
+        for number in (0, 1):
+            k, pose = (
+                np.loadtxt(folder / f'camera-{number}.{name}.txt')
+                for name in ('intrinsics', 'pose')
+            )
+            cameras.append(
+                {
+                    'name': f'camera-{number}',
+                    'color_topic': f'/camera_{number}/color',
+                    'depth_topic': f'/camera_{number}/depth',
+                    'width': 640, 'height': 480,
+                    'fx': k[0, 0], 'fy': k[1, 1], 'cx': k[0, 2], 'cy': k[1, 2],
+                    'table_from_camera': {
+                        'position_m': pose[:3, 3].tolist(),
+                        'quaternion_xyzw': quaternion_from_matrix(pose).tolist(),
+                    },
+                }
+            )  # fmt: skip
+            for second, kind in enumerate(('input', 'background')):
+                stamp = START_NS + second * 1000 * MS
+                rgb = cv2.imread(str(folder / f'{kind}-{number}.color.png'))[..., ::-1]
+                depth = cv2.imread(str(folder / f'{kind}-{number}.depth.png'), -1) / 10000
+                for stream, image, encoding in (
+                    ('color', np.ascontiguousarray(rgb), 'rgb8'),
+                    ('depth', depth.astype(np.float32), '32FC1'),
+                ):
+                    message = recorder.image(stamp, f'camera_{number}', image, encoding)
+                    recorder.write(f'/camera_{number}/{stream}', message, stamp)
+    (tmp_path / 'cameras.json').write_text(json.dumps({'cameras': cameras}))
+    x, y, z = np.loadtxt(folder / 'bin-position.txt')
+    row = f'take out the whisk,0,{x - 0.02},{y + 0.08},{z + 0.06},{x},{y},{z},1'
+    header = 'instruction,time_s,pick_x,pick_y,pick_z,place_x,place_y,place_z,end_time_s'
+    ranges = (('--x-range', x, 0.3), ('--y-range', y, 0.2), ('--z-range', z + 0.11, 0.19))
+    arguments = [
+        str(tmp_path / 'bag'), str(table(tmp_path / 'a.csv', header, row)), str(tmp_path / 'out'),
+        '--calibration', str(tmp_path / 'cameras.json'), '--pixel-m', '0.002', '--json',
+        '--pictures', str(tmp_path / 'pictures'),
+        *(text for name, c, half in ranges for text in (name, f'{c - half}', f'{c + half}')),
+    ]  # fmt: skip
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)['greatest_disagreement_m'] > 0.05
+    aligned = [*arguments, '--overwrite', '--align', 'camera-1', '--scale-depth']
+    assert main(aligned) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures['greatest_disagreement_m'] < 0.01
+    assert figures['least_coverage'] > 0.7
+    episode = Episode.load(tmp_path / 'out' / 'bag-000.zip')
+    taken_out = episode.steps[0].heightmap.height_m - episode.final.height_m
+    both = episode.steps[0].heightmap.seen & episode.final.seen
+    # Most of the floor stayed as it was, and the whisk's handle is gone.
+    assert np.median(np.abs(taken_out[both])) < 0.005
+    assert ((taken_out > 0.012) & both).sum() > 300
