@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from small_cliport import sample
 
-from vlm_nodes.cliport.augment import Augmentation, augment, motion
+from vlm_nodes.cliport.augment import Augmentation, augment
 from vlm_nodes.cliport.samples import Sample, Scene
 
 
@@ -71,13 +71,6 @@ def test_labels_that_always_leave_keep_the_picture() -> None:
     still = sample(pick=(0.0, 0.0), place=(63.0, 95.0))
     moved = augment(still, Augmentation(turn_rad=0, shift_px=1000), np.random.default_rng(0))
     assert moved is still
-
-
-def test_motion_turns_about_the_middle() -> None:
-    matrix = motion((40, 60), math.pi / 2, np.zeros(2))
-    np.testing.assert_allclose(matrix @ [29.5, 19.5, 1], [29.5, 19.5])
-    # One column to the right becomes one row down.
-    np.testing.assert_allclose(matrix @ [30.5, 19.5, 1], [29.5, 20.5])
 
 
 def test_light_changes_colours_only() -> None:

@@ -101,7 +101,7 @@ def test_a_damaged_folder_is_refused(model, clip, tmp_path, name, damage) -> Non
     path.unlink()
     if damage == 'cut':
         path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(CheckpointError, match='(?i)cliport'):
+    with pytest.raises(CheckpointError, match=r'(?i)cliport'):
         load_checkpoint(tmp_path, clip)
 
 

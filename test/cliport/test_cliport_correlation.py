@@ -4,7 +4,8 @@ import torch
 
 from vlm_nodes.cliport.correlation import correlate
 from vlm_nodes.cliport.losses import map_cross_entropy
-from vlm_nodes.cliport.rotation import angle_bin, bin_angles, rotated_windows, window_mask
+from vlm_nodes.cliport.poses import angle_bin
+from vlm_nodes.cliport.rotation import bin_angles, rotated_windows, window_mask
 
 
 def direct(key: np.ndarray, queries: np.ndarray) -> np.ndarray:
@@ -158,12 +159,8 @@ def test_a_thing_placed_at_an_angle_is_found_there() -> None:
     assert (angle, *divmod(place, 96)) == (6, 50, 41)
 
 
-def test_angles_have_the_nearest_bin() -> None:
-    angles = bin_angles(36)
-    assert [angle_bin(float(a), 36) for a in angles] == list(range(36))
-    assert angle_bin(-0.08, 36) == 0
-    assert angle_bin(-np.pi / 2, 36) == 27
-    assert angle_bin(np.pi, 4, period=np.pi) == 0
+def test_windows_turn_by_the_angles_of_the_bins() -> None:
+    assert angle_bin(bin_angles(36).numpy(), 36).tolist() == list(range(36))
 
 
 def test_cross_entropy_is_that_of_one_label() -> None:

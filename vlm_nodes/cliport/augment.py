@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm_nodes.cliport.poses import moved_pixels, pixel_motion
 from vlm_nodes.cliport.samples import Sample
 
 ATTEMPTS = 100
@@ -68,18 +69,21 @@ def move(sample: Sample, config: Augmentation, rng: np.random.Generator) -> Samp
     """The turn and the shift of `augment`."""
     if config.turn_rad == 0 and config.shift_px == 0:
         return sample
+    shape = sample.seen.shape
+    centre = ((shape[0] - 1) / 2, (shape[1] - 1) / 2)
     for _ in range(ATTEMPTS):
         angle = rng.normal(0, config.turn_rad)
-        matrix = motion(sample.seen.shape, angle, rng.normal(0, config.shift_px, 2))
-        moved = [_moved(matrix, label) for label in (sample.pick, sample.place)]
-        if all(_inside(label, sample.seen.shape) for label in moved):
+        down, right = rng.normal(0, config.shift_px, 2)
+        motion = pixel_motion(centre, angle, (down, right))
+        pick, place = moved_pixels(motion, [sample.pick, sample.place])
+        if _inside(pick, shape) and _inside(place, shape):
             return replace(
                 sample,
-                color=_warp(sample.color, matrix, cv2.INTER_LINEAR),
-                height_m=_warp(sample.height_m, matrix, cv2.INTER_NEAREST),
-                seen=_warp(sample.seen.astype(np.uint8), matrix, cv2.INTER_NEAREST).astype(bool),
-                pick=moved[0],
-                place=moved[1],
+                color=_warp(sample.color, motion, cv2.INTER_LINEAR),
+                height_m=_warp(sample.height_m, motion, cv2.INTER_NEAREST),
+                seen=_warp(sample.seen.astype(np.uint8), motion, cv2.INTER_NEAREST).astype(bool),
+                pick=(float(pick[0]), float(pick[1])),
+                place=(float(place[0]), float(place[1])),
                 pick_angle_rad=sample.pick_angle_rad + angle,
             )
     return sample
@@ -94,35 +98,12 @@ def relight(sample: Sample, config: Augmentation, rng: np.random.Generator) -> S
     return replace(sample, color=lit.astype(np.uint8))
 
 
-def motion(
-    shape: tuple[int, ...], angle_rad: float, shift_px: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """A turn about the picture's centre, columns towards rows, and a shift.
-
-    Args:
-        shape: (H, W).
-        angle_rad: Of the turn.
-        shift_px: (2,) rows and columns.
-
-    Returns:
-        (2, 3), from (column, row, 1) to the moved (column, row); centres of pixels are whole.
-    """
-    centre = (np.asarray(shape[1::-1], dtype=np.float64) - 1) / 2
-    cos, sin = math.cos(angle_rad), math.sin(angle_rad)
-    turn = np.array([[cos, -sin], [sin, cos]])
-    return np.column_stack([turn, centre - turn @ centre + shift_px[::-1]])
+def _inside(label: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
+    return bool((label >= 0).all() and (label <= np.asarray(shape) - 1).all())
 
 
-def _moved(matrix: NDArray[np.float64], label: tuple[float, float]) -> tuple[float, float]:
-    column, row = matrix @ np.array([label[1], label[0], 1.0])
-    return float(row), float(column)
-
-
-def _inside(label: tuple[float, float], shape: tuple[int, ...]) -> bool:
-    return all(0 <= value <= size - 1 for value, size in zip(label, shape, strict=True))
-
-
-def _warp(image: NDArray[Any], matrix: NDArray[np.float64], how: int) -> NDArray[Any]:
+def _warp(image: NDArray[Any], motion: NDArray[np.float64], how: int) -> NDArray[Any]:
     height, width = image.shape[:2]
-    warped: NDArray[Any] = cv2.warpAffine(image, matrix, (width, height), flags=how)
+    by_column = motion[[1, 0]][:, [1, 0, 2]]  # OpenCV takes (column, row)
+    warped: NDArray[Any] = cv2.warpAffine(image, by_column, (width, height), flags=how)
     return warped

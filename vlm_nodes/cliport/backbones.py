@@ -84,6 +84,10 @@ class FrozenClip:
         self.joint_dim = int(probe.joint.shape[1])
         self.nothing = functional.normalize(self.embed_texts(NOTHING_WORDS).mean(dim=0), dim=0)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> FrozenClip:
+        """Itself: what never changes is shared by all copies of a network."""
+        return self
+
     @classmethod
     def load(
         cls, model: str = 'tiny', pretrained: str | None = None, weights_dir: Path | None = None

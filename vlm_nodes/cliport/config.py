@@ -131,8 +131,8 @@ class ModelConfig:
             'language_width': 32,
             'place_channels': 4,
             'place_map': True,
-            'colour_mean': 0.4,
-            'colour_std': 0.25,
+            'colour_mean': 0.23,
+            'colour_std': 0.15,
             'height_scale_m': 0.03,
         }
         return cls(**{**sizes, **changes})

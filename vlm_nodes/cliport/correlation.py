@@ -7,8 +7,11 @@ hundredth of it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def correlate(key: Tensor, queries: Tensor) -> Tensor:
@@ -30,15 +33,45 @@ def correlate(key: Tensor, queries: Tensor) -> Tensor:
         ValueError: The shapes do not fit.
     """
     _check(key, queries)
-    size = queries.shape[-1]
-    height, width = key.shape[-2:]
     with torch.autocast(key.device.type, enabled=False):
-        spectrum = torch.fft.rfft2(key.float()).unsqueeze(1)
-        windows = torch.fft.rfft2(queries.float(), s=(height, width))
-        product = (spectrum * windows.conj()).sum(dim=2)
-        scores: Tensor = torch.fft.irfft2(product, s=(height, width))
-    # Circular wrap-around only reaches the last S - 1 rows and columns.
-    return scores[..., : height - size, : width - size]
+        scores: Tensor = _Correlation.apply(key.float(), queries.float())  # type: ignore[no-untyped-call]
+    return scores
+
+
+class _Correlation(torch.autograd.Function):
+    """Its gradients are correlations too; left to autograd, they cost full complex transforms."""
+
+    @staticmethod
+    def forward(ctx: Any, key: Tensor, queries: Tensor) -> Tensor:
+        height, width = key.shape[-2:]
+        size = queries.shape[-1]
+        spectrum = torch.fft.rfft2(key)
+        windows = torch.fft.rfft2(queries, s=(height, width)).conj_physical()
+        ctx.save_for_backward(spectrum, windows)
+        ctx.sizes = height, width, size
+        product = windows[:, :, 0] * spectrum[:, :1]
+        for channel in range(1, spectrum.shape[1]):
+            product.addcmul_(windows[:, :, channel], spectrum[:, channel : channel + 1])
+        # Circular wrap-around only reaches the last S - 1 rows and columns.
+        whole: Tensor = torch.fft.irfft2(product, s=(height, width))
+        return whole[..., : height - size, : width - size]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        spectrum, windows = ctx.saved_tensors
+        height, width, size = ctx.sizes
+        error = torch.fft.rfft2(gradient, s=(height, width))
+        of_key = of_queries = None
+        if ctx.needs_input_grad[0]:
+            total = torch.stack(
+                [(error * windows[:, :, c].conj()).sum(dim=1) for c in range(windows.shape[2])], 1
+            )
+            of_key = torch.fft.irfft2(total, s=(height, width))
+        if ctx.needs_input_grad[1]:
+            product = error.conj_physical().unsqueeze(2) * spectrum.unsqueeze(1)
+            of_queries = torch.fft.irfft2(product, s=(height, width))[..., :size, :size]
+        return of_key, of_queries
 
 
 def _check(key: Tensor, queries: Tensor) -> None:

@@ -209,5 +209,6 @@ class LexicalMaps(nn.Module):
         """(B, C, h, w) and a reading -> (B, P, h, w)."""
         projected = self.project(spatial).float()
         with torch.autocast(spatial.device.type, enabled=False):
-            maps: Tensor = torch.einsum('blhw,bpl->bphw', projected, reading.lexical)
-        return maps * self._scale
+            scaled = reading.lexical * self._scale
+            maps: Tensor = torch.einsum('blhw,bpl->bphw', projected, scaled)
+        return maps

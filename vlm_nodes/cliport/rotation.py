@@ -12,17 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-HALF_TURN, TURN = torch.pi, 2 * torch.pi
 
-
-def bin_angles(count: int, period: float = TURN) -> Tensor:
-    """Angles of the bins: bin k stands for k period / count; (count,) float64."""
-    return torch.arange(count, dtype=torch.float64) * (period / count)
-
-
-def angle_bin(angle_rad: float, count: int, period: float = TURN) -> int:
-    """The bin whose angle is nearest, modulo the period."""
-    return round(angle_rad * count / period) % count
+def bin_angles(count: int) -> Tensor:
+    """Angles of the bins, evenly over a turn; (count,) float64."""
+    return torch.arange(count, dtype=torch.float64) * (2 * torch.pi / count)
 
 
 @lru_cache(maxsize=16)

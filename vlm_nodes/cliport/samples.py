@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm import tqdm
+
+from vlm_nodes.cliport.episode import Episode, EpisodeError, episode_files
+from vlm_nodes.cliport.poses import labels_of_poses
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,3 +94,57 @@ class Scene:
     def to(self, device: torch.device | str) -> Scene:
         """The same on another device."""
         return Scene(self.color.to(device), self.height_m.to(device), self.seen.to(device))
+
+
+def samples_of(episode: Episode) -> list[Sample]:
+    """One sample a step of a demonstration.
+
+    Raises:
+        ValueError: A pose is outside the workspace, or its tool leans.
+    """
+    samples = []
+    for step in episode.steps:
+        pick, place = labels_of_poses(episode.workspace, step.pick, step.place)
+        samples.append(
+            Sample(
+                step.heightmap.color,
+                step.heightmap.height_m,
+                step.heightmap.seen,
+                step.instruction,
+                (pick.row, pick.col),
+                (place.row, place.col),
+                pick.angle_rad,
+                place.angle_rad,
+                episode.task,
+            )
+        )
+    return samples
+
+
+def read_samples(folders: Sequence[Path], limit: int | None = None) -> list[list[Sample]]:
+    """All demonstrations of some folders, decoded and held in memory.
+
+    Args:
+        folders: With episode files.
+        limit: Most episodes to read of each folder, the first by name.
+
+    Returns:
+        A list of samples for each episode.
+
+    Raises:
+        ValueError: A file is damaged, a pose cannot be a label, or pictures differ in size.
+        FileNotFoundError: A folder is missing or has no episode.
+    """
+    episodes: list[list[Sample]] = []
+    for folder in folders:
+        for path in tqdm(episode_files(folder)[:limit], folder.name, leave=False, disable=None):
+            try:
+                episodes.append(samples_of(Episode.load(path)))
+            except EpisodeError:
+                raise  # It names the file.
+            except ValueError as error:
+                raise ValueError(f'{path} cannot be learned from: {error}') from error
+    shapes = {sample.seen.shape for samples in episodes for sample in samples}
+    if len(shapes) > 1:
+        raise ValueError(f'pictures differ in size: {sorted(shapes)}; train on each apart')
+    return episodes

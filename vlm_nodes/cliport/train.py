@@ -1,0 +1,288 @@
+"""cliport_train DATA... --val DATA --out DIR: from demonstrations to a policy."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, WeightedRandomSampler
+
+from vlm_nodes.clip.files import write_whole
+from vlm_nodes.clip.training_backend import lightning
+from vlm_nodes.cliport.augment import Augmentation
+from vlm_nodes.cliport.backbones import FrozenClip
+from vlm_nodes.cliport.config import LANGUAGE_FUSIONS, QUERY_FORMS, SHARINGS, ModelConfig
+from vlm_nodes.cliport.language import vocabulary
+from vlm_nodes.cliport.model import CliportModel
+from vlm_nodes.cliport.samples import Sample, read_samples
+from vlm_nodes.cliport.training import (
+    Batch,
+    CliportTraining,
+    Demonstrations,
+    KeepCheckpoints,
+    TrainingConfig,
+)
+from vlm_nodes.command_line import run, say
+
+PRECISIONS = {'fp32': '32-true', 'bf16': 'bf16-mixed', 'fp16': '16-mixed'}
+SIZES = ('full', 'small')
+OPTIONS, LAST = 'options.json', 'last.ckpt'
+_LOGGER = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script. Exit code 0: trained; 2: it could not be."""
+    options = make_parser().parse_args(arguments)
+    return run('cliport_train', lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    _check(options)
+    lightning.seed_everything(options.seed, workers=True, verbose=False)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    episodes = read_samples(options.data, options.episodes)
+    held_out = read_samples(options.val)
+    clip = FrozenClip.load(options.model, options.pretrained, options.weights_dir)
+    model = CliportModel(_model_config(options, episodes), clip)
+    config = _training_config(options)
+    _keep_options(options, model.config)
+    start_s = time.monotonic()
+    trainer = _trainer(options, [sorted({e[0].task for e in episodes}), len(episodes)])
+    with warnings.catch_warnings():
+        # A hint at workers, which pictures in memory do not need.
+        warnings.filterwarnings('ignore', message='.*does not have many workers.*')
+        warnings.filterwarnings('ignore', message='.*smaller than the logging interval.*')
+        trainer.fit(
+            CliportTraining(model, config),
+            _training_loader(episodes, model.config, config, options),
+            _loader(Demonstrations(held_out), model.config, options),
+            ckpt_path=options.out / LAST if options.resume else None,
+            weights_only=True if options.resume else None,
+        )
+    if trainer.is_global_zero:
+        figures = {
+            'checkpoints': str(options.out / 'checkpoints'),
+            'steps': trainer.global_step,
+            'minutes': round((time.monotonic() - start_s) / 60, 2),
+            **{name: round(float(v), 4) for name, v in trainer.callback_metrics.items()},
+        }
+        say(json.dumps(figures, indent=2) if options.json else _text(figures))
+    return 0
+
+
+def _model_config(options: argparse.Namespace, episodes: Sequence[Sequence[Sample]]) -> ModelConfig:
+    """The size asked for, with a lexicon of the training's words."""
+    changes: dict[str, Any] = {
+        name: getattr(options, name)
+        for name in ('rotations', 'pick_angles', 'language_fusion', 'sharing', 'query_form')
+        if getattr(options, name) is not None
+    }
+    sentences = {sample.instruction for samples in episodes for sample in samples}
+    changes['words'] = vocabulary(sentences)
+    return ModelConfig.small(**changes) if options.size == 'small' else ModelConfig(**changes)
+
+
+def _training_config(options: argparse.Namespace) -> TrainingConfig:
+    by_task = {}
+    for rule in options.task_turn:
+        task, _, degrees = rule.rpartition('=')
+        if not task or not degrees.replace('.', '', 1).isdigit():
+            raise ValueError(f'--task-turn must be TASK=DEGREES, got {rule!r}')
+        by_task[task] = _augmentation(options, float(degrees))
+    return TrainingConfig(
+        learning_rate=options.lr,
+        weight_decay=options.weight_decay,
+        steps=options.steps,
+        augmentation=_augmentation(options, options.turn),
+        by_task=by_task,
+    )
+
+
+def _augmentation(options: argparse.Namespace, turn_degrees: float) -> Augmentation:
+    return Augmentation(math.radians(turn_degrees), options.shift, options.light, options.tint)
+
+
+def _training_loader(
+    episodes: Sequence[Sequence[Sample]],
+    model: ModelConfig,
+    config: TrainingConfig,
+    options: argparse.Namespace,
+) -> DataLoader[Sample]:
+    """An epoch is what lies between two validations."""
+    data = Demonstrations(episodes, config)
+    sampler = WeightedRandomSampler(
+        data.weights.tolist(), options.batch * min(options.val_every, options.steps)
+    )
+    return _loader(data, model, options, sampler)
+
+
+def _loader(
+    data: Demonstrations,
+    model: ModelConfig,
+    options: argparse.Namespace,
+    sampler: WeightedRandomSampler | None = None,
+) -> DataLoader[Sample]:
+    return DataLoader(
+        data,
+        batch_size=options.batch,
+        sampler=sampler,
+        num_workers=options.workers,
+        collate_fn=partial(Batch.of, config=model),
+        persistent_workers=options.workers > 0,
+    )
+
+
+def _trainer(options: argparse.Namespace, about: list[Any]) -> Any:
+    tasks, episodes = about
+    callbacks: list[Any] = [
+        KeepCheckpoints(
+            options.out / 'checkpoints',
+            options.half,
+            {'tasks': tasks, 'episodes': episodes, 'seed': options.seed, 'batch': options.batch},
+        ),
+        lightning.callbacks.ModelCheckpoint(
+            options.out, filename='last', save_top_k=1, enable_version_counter=False
+        ),
+    ]
+    if options.ema > 0:
+        callbacks.insert(1, lightning.callbacks.EMAWeightAveraging(decay=options.ema))
+    if sys.stderr.isatty():
+        callbacks.append(lightning.callbacks.TQDMProgressBar(refresh_rate=5))
+    logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
+    return lightning.Trainer(
+        accelerator=options.accelerator,
+        devices=options.devices,
+        precision=PRECISIONS[options.precision],
+        max_steps=options.steps,
+        max_epochs=-1,
+        gradient_clip_val=1.0,
+        log_every_n_steps=20,
+        num_sanity_val_steps=0,
+        callbacks=callbacks,
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=False,
+        logger=[
+            lightning.loggers.CSVLogger(options.out, name='csv', version=''),
+            lightning.loggers.TensorBoardLogger(options.out, name='tensorboard', version=''),
+        ],
+    )
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Whether a training may begin or go on there."""
+    for name in ('steps', 'batch', 'val_every'):
+        if getattr(options, name) < 1:
+            raise ValueError(f'--{name.replace("_", "-")} must be at least 1')
+    if options.episodes is not None and options.episodes < 1:
+        raise ValueError(f'--episodes must be at least 1, got {options.episodes}')
+    if not 0 <= options.ema < 1:
+        raise ValueError(f'--ema must be at least 0 and below 1, got {options.ema}')
+    if options.resume:
+        if not (options.out / LAST).is_file():
+            raise ValueError(f'there is nothing to resume: no file {options.out / LAST}')
+    elif options.out.exists() and any(options.out.iterdir()):
+        raise FileExistsError(
+            f'{options.out} is not empty: go on with --resume, or choose another --out'
+        )
+
+
+def _keep_options(options: argparse.Namespace, model: ModelConfig) -> None:
+    """Write down what is trained; a resumed training must be of the same model and length."""
+    path = options.out / OPTIONS
+    said = {name: str(v) if isinstance(v, Path) else v for name, v in vars(options).items()}
+    said |= {'data': [str(p) for p in options.data], 'val': [str(p) for p in options.val]}
+    page = {'options': said, 'model': json.loads(json.dumps(vars(model)))}
+    if options.resume and path.is_file():
+        before = json.loads(path.read_text(encoding='utf-8'))
+        other = [name for name in page['model'] if page['model'][name] != before['model'].get(name)]
+        if before['options'].get('steps') != options.steps:
+            other.append('steps')
+        if other:
+            raise ValueError(f'{options.out} cannot be resumed: {", ".join(other)} differ')
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_whole(path, (json.dumps(page, indent=2) + '\n').encode())
+
+
+def _text(figures: dict[str, Any]) -> str:
+    return '\n'.join(f'{name:18} {value}' for name, value in figures.items())
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line of `cliport_train`."""
+    parser = argparse.ArgumentParser(
+        prog='cliport_train',
+        description='Train CLIPort on folders of demonstrations, of one task or of several.',
+        epilog='OUT/checkpoints/step-N is written at every validation. Validation losses choose '
+        'badly between them: let rollouts choose (cliport_eval).',
+    )
+    add = parser.add_argument
+    add('data', type=Path, nargs='+', help='folders of episodes to train on')
+    add('--val', type=Path, nargs='+', required=True, help='folders of episodes to validate on')
+    add('--out', type=Path, required=True, help='folder to write')
+    add('--size', choices=SIZES, default='small', help='of the network (default small)')
+    add('--model', default='tiny', help='CLIP: tiny, RN50, or a folder (default tiny)')
+    add('--pretrained', help='its weights: an open_clip tag or a file')
+    add('--weights-dir', type=Path, help='folder of fetched weights')
+    add('--episodes', type=int, help='most episodes to take of each folder')
+    add('--rotations', type=int, help='angles of placing')
+    add('--pick-angles', type=int, help='angles of picking, over half a turn; 1 for suction')
+    add('--language-fusion', choices=LANGUAGE_FUSIONS)
+    add('--sharing', choices=SHARINGS, help='which of pick, key and query share their streams')
+    add('--query-form', choices=QUERY_FORMS, help='turn features (rotate) or crops (crop)')
+    _add_optimiser(parser)
+    _add_augmentation(parser)
+    _add_running(parser)
+    return parser
+
+
+def _add_optimiser(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('--steps', type=int, default=2000, help='of the optimiser (default 2000)')
+    add('--batch', type=int, default=4, help='pictures a step (default 4)')
+    add('--lr', type=float, default=1e-3, help='peak learning rate (default 1e-3)')
+    add('--weight-decay', type=float, default=0.02)
+    add('--ema', type=float, default=0.99, help='weight averaging; 0 for none (default 0.99)')
+    add('--precision', choices=sorted(PRECISIONS), default='fp32')
+
+
+def _add_augmentation(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('--turn', type=float, default=60.0, help='spread of turns in degrees (default 60)')
+    add(
+        '--task-turn',
+        nargs='+',
+        default=[],
+        metavar='TASK=DEGREES',
+        help="the same of tasks whose names begin so; 0 where sentences say 'left'",
+    )
+    add('--shift', type=float, default=26.7, help='spread of shifts in pixels (default 26.7)')
+    add('--light', type=float, default=0.1, help='greatest change of brightness (default 0.1)')
+    add('--tint', type=float, default=0.03, help='greatest change of a colour (default 0.03)')
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add('--val-every', type=int, default=250, help='steps between validations (default 250)')
+    add('--threads', type=int, default=0, help='CPU threads of torch; 0 for its own choice')
+    add('--workers', type=int, default=0, help='processes that augment pictures')
+    add('--accelerator', default='auto', help='cpu, gpu or auto')
+    add('--devices', default='auto', help='how many, or auto; several train together (DDP)')
+    add('--seed', type=int, default=0)
+    add('--half', action='store_true', help='write float16 weights')
+    add('--resume', action='store_true', help='go on from OUT/last.ckpt')
+    add('--json', action='store_true', help='print the figures as JSON')
+
+
+if __name__ == '__main__':
+    sys.exit(main())
