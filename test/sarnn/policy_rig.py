@@ -90,6 +90,7 @@ class Rig:
             'checkpoint': str(checkpoint),
             'use_sim_time': True,
             'sensor_reliability': 'reliable',
+            'wait_periods': 0.0,  # inputs are there before the time
         } | parameters
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         self.model = model

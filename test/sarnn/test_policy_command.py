@@ -43,7 +43,7 @@ def test_no_joint_leaves_its_range_and_one_outside_comes_nearer(target, last, el
 
 @given(target=poses, last=poses)
 def test_a_target_is_reached_where_the_limits_allow_it(target, last):
-    for _ in range(2000):
+    for _ in range(1300):
         limited = LIMITS.limit(target, last, 0.1)
         last = limited.positions
     np.testing.assert_allclose(last, np.clip(target, LIMITS.lower, LIMITS.upper), atol=1e-9)

@@ -239,3 +239,20 @@ def test_it_keeps_its_rate_in_real_time(tmp_path):
             stop.set()
             thread.join()
         assert 0 < latency_ms < 300  # older inputs would have been held
+
+
+def test_images_that_come_after_the_time_are_waited_for(tmp_path):
+    """As simulators send them: else each command would be of the tick before."""
+    options = {'wait_periods': 1.0, 'rate_hz': 1.0, 'hold_after_s': 1.5}
+    with policy_rig(drifting(), tmp_path, **options) as rig:
+        rig.now_ns += 10 * PERIOD_NS
+        rig.send()
+        rig.set_clock()
+        rig.enable()
+        for _ in range(3):
+            rig.now_ns += 10 * PERIOD_NS
+            sent = rig.count('commands sent')
+            rig.set_clock()
+            rig.send()
+            rig.until(lambda n=sent: rig.count('commands sent') > n, 'the command')
+        assert float(rig.values()['ms stamp to command']) == 0.0

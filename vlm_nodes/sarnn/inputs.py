@@ -73,23 +73,30 @@ class NewestInputs:
         self._samples: dict[str, tuple[int, Any]] = {}
         self._joints: dict[str, tuple[int, float]] = {}
         self._unusable: dict[str, str] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
 
     def put(self, name: str, stamp_ns: int, sample: Any) -> None:
         """A sample of a stream came."""
         with self._lock:
             self._samples[name] = (stamp_ns, sample)
+            self._lock.notify_all()
 
     def put_joints(self, stamp_ns: int, positions: Mapping[str, float]) -> None:
         """Positions of joints came, of all or of some."""
         with self._lock:
             self._joints |= {name: (stamp_ns, value) for name, value in positions.items()}
             self._unusable.pop(self._joints_topic, None)
+            self._lock.notify_all()
 
     def joints_are_unusable(self, why: str) -> None:
         """A message of joints came that is of no use."""
         with self._lock:
             self._unusable[self._joints_topic] = why
+
+    def wait_until(self, stamp_ns: int, timeout_s: float) -> bool:
+        """Wait until every input is stamped then or later; returns whether they are."""
+        with self._lock:
+            return self._lock.wait_for(lambda: self._oldest_ns() >= stamp_ns, timeout_s)
 
     def clear(self) -> None:
         """Forget all that came."""
@@ -119,9 +126,13 @@ class NewestInputs:
                 came = ', '.join(sorted(self._joints))
                 named = ', '.join(map(repr, missing))
                 return {self._joints_topic: f'no joint {named} among {came}'} if came else {}
-            oldest = min(self._names, key=lambda name: self._joints[name][0])
-            age_s = _age_s(now_ns, self._joints[oldest])
-            return {self._joints_topic: f'joint {oldest!r} is {age_s:.2f} s old'} | self._unusable
+            said = dict(self._unusable)
+            stamps = {name: self._joints[name][0] for name in self._names}
+            oldest = min(stamps, key=lambda name: stamps[name])
+            if stamps[oldest] < max(stamps.values()):
+                age_s = _age_s(now_ns, self._joints[oldest])
+                said.setdefault(self._joints_topic, f'joint {oldest!r} is {age_s:.2f} s old')
+            return said
 
     def missing_joints(self) -> tuple[str, ...]:
         """Names of joints that never came."""
@@ -144,10 +155,13 @@ class NewestInputs:
             absent += [self._joints_topic] * any(n not in self._joints for n in self._names)
             if absent:
                 raise InputError(f'nothing came on {", ".join(absent)}')
-            stamps = [stamp for stamp, _ in self._samples.values()]
-            stamps += [self._joints[name][0] for name in self._names]
             samples = {name: sample for name, (_, sample) in self._samples.items()}
-            return Snapshot(samples, self._positions(), min(stamps))
+            return Snapshot(samples, self._positions(), round(self._oldest_ns()))
+
+    def _oldest_ns(self) -> float | int:
+        found = [self._samples.get(name) for name in self.streams]
+        found += [self._joints.get(name) for name in self._names]
+        return min(-math.inf if one is None else one[0] for one in found)
 
     def _positions(self) -> NDArray[np.float64]:
         nothing = (0, math.nan)

@@ -173,6 +173,7 @@ class PolicyNode(Node):
             self._robot,
             self._statistics,
             keep_touch=values['tactile_reference'] == 'reset',
+            wait_periods=values['wait_periods'],
         )
 
     def _make_inputs(self, config: SarnnConfig) -> tuple[NewestInputs, Callable[[], None]]:

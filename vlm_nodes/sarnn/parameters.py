@@ -89,6 +89,14 @@ PARAMETERS = (
         'best_effort hears every publisher; reliable loses no image of publishers that are.',
         choices=('best_effort', 'reliable'),
     ),
+    Parameter(
+        'wait_periods',
+        0.3,
+        'How long a tick waits for inputs that are older than half a period, in periods: '
+        'simulators send the time before its images.',
+        low=0.0,
+        high=1.0,
+    ),
     # Command
     Parameter(
         'command_type',

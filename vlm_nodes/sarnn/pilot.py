@@ -78,7 +78,6 @@ class Robot(Protocol):
 class _Tick:
     epoch: int
     began_ns: int
-    snapshot: Snapshot
 
 
 class Pilot:
@@ -94,6 +93,9 @@ class Pilot:
         robot: Where commands go.
         statistics: Counts and times for diagnostics.
         keep_touch: Whether enabling again keeps the touch sensors' images without contact.
+        wait_periods: How long a tick waits for inputs that are older than half a period, in
+            periods of real time. Simulators send the time first and then its images: without
+            waiting each tick would see those of the tick before.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class Pilot:
         statistics: Statistics,
         *,
         keep_touch: bool = False,
+        wait_periods: float = 0.0,
     ) -> None:
         self._policy = policy
         self._inputs = inputs
@@ -112,6 +115,7 @@ class Pilot:
         self._robot = robot
         self._statistics = statistics
         self._keep_touch = keep_touch
+        self._wait_periods = wait_periods
         self._guard = CommandGuard(guard)
         self._commanded = [policy.joint_names.index(name) for name in guard.limits.names]
         self._lock = threading.RLock()
@@ -248,7 +252,7 @@ class Pilot:
         if not self._worker.idle():
             self._statistics.count('deadline misses')
             return
-        self._worker.offer('', _Tick(self._epoch, now_ns, self._inputs.snapshot()))
+        self._worker.offer('', _Tick(self._epoch, now_ns))
 
     def _work(self, tick: _Tick) -> None:
         with self._lock:
@@ -258,21 +262,29 @@ class Pilot:
                 self._policy.reset(forget_touch=self._forget_touch)
                 self._forget_touch = False
                 self._epoch_of_policy = self._epoch
-        snapshot = tick.snapshot
+        snapshot = self._snapshot(tick)
         streams = self._inputs.streams
         images = {name: streams[name].image(value) for name, value in snapshot.samples.items()}
         sensed = Sensed(images, snapshot.joints)
         step = self._policy.step(sensed, with_images=self._robot.wants_images())
-        self._send(tick, step)
+        self._send(tick, snapshot, step)
         self._robot.show(snapshot, sensed, step)
 
-    def _send(self, tick: _Tick, step: Step) -> None:
+    def _snapshot(self, tick: _Tick) -> Snapshot:
+        """The newest inputs, waited for a little where they are of the tick before."""
+        period_s = self._config.period_s
+        if self._wait_periods > 0:
+            of_this_tick_ns = tick.began_ns - round(0.5 * period_s * SECOND_NS)
+            self._inputs.wait_until(of_this_tick_ns, self._wait_periods * period_s)
+        return self._inputs.snapshot()
+
+    def _send(self, tick: _Tick, snapshot: Snapshot, step: Step) -> None:
         with self._lock:
             if tick.epoch != self._epoch:
                 return
             self._waiting_since_ns, self._trouble = None, ''
             now_ns = self._robot.now_ns()
-            measured = tick.snapshot.joints[self._commanded]
+            measured = snapshot.joints[self._commanded]
             limited = self._guard.command(
                 step.joints[self._commanded], measured, now_ns / SECOND_NS
             )
@@ -283,7 +295,7 @@ class Pilot:
             self._statistics.count('commands sent')
             self._statistics.count('position clamps', len(limited.by_position))
             self._statistics.count('velocity clamps', len(limited.by_velocity))
-            self._statistics.time('stamp to command', (now_ns - tick.snapshot.oldest_ns) / 1e6)
+            self._statistics.time('stamp to command', (now_ns - snapshot.oldest_ns) / 1e6)
             self._statistics.time('tick to command', (now_ns - tick.began_ns) / 1e6)
 
     def _on_error(self, error: Exception) -> None:
