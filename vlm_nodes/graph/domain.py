@@ -6,6 +6,9 @@ import socket
 # DDS's rules: a domain's discovery takes the UDP port 7400 + 250 times its number. Up to 101 these
 # lie below Linux's ephemeral ports.
 _PORT_BASE, _PORTS_A_DOMAIN, _DOMAINS = 7400, 250, 101
+# Discovery by multicast, which nobody listens to where it is confined to this machine, and the
+# ports of the domain's first participants.
+_PORTS = (0, *range(10, 20))
 
 
 def free_domain() -> int:
@@ -19,9 +22,14 @@ def free_domain() -> int:
 
 
 def _is_free(domain: int) -> bool:
+    first = _PORT_BASE + _PORTS_A_DOMAIN * domain
+    return all(_can_bind(first + port) for port in _PORTS)
+
+
+def _can_bind(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.bind(('', _PORT_BASE + _PORTS_A_DOMAIN * domain))
+            probe.bind(('', port))
         except OSError:
             return False
     return True

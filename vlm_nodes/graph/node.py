@@ -51,7 +51,7 @@ class LiveGraph:
         if threading.current_thread() is threading.main_thread():
             self._old_handler = signal.signal(signal.SIGTERM, _interrupt)
         rclpy.init(context=self._context, domain_id=self.domain)
-        self.node: Any = Node('vlm_client', context=self._context)
+        self.node: Any = Node('vlm_client', context=self._context, enable_rosout=False)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._thread = threading.Thread(target=self._spin, name='client', daemon=True)

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlm_nodes.simulation.arm.kinematics import (
+    JOINTS,
     REST_TIP,
     TIP_RADIUS_M,
     Limits,
@@ -57,6 +58,17 @@ class Sight:
     force_n: float
     balls: Mapping[str, Point]
     box: Point
+
+
+def sight_from_truth(truth: Mapping[str, Any]) -> Sight:
+    """What the expert goes by, of all that `ArmSimulator.truth` tells."""
+    x, y, z = truth['box']
+    return Sight(
+        joints=np.array([truth['joints'][name] for name in JOINTS]),
+        force_n=truth['fingertip_force_n'],
+        balls={label: (c[0], c[1], c[2]) for label, c in truth['balls'].items()},
+        box=(x, y, z),
+    )
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,11 @@ TIP_FRAME = 'fingertip'
 # The QoS of the Isaac Sim bridge's publishers: reliable, volatile, the last 10.
 _BRIDGE_QOS = QoSProfile(depth=10)
 _SAY_PERIOD_S = 2.0
+# A tick that waits for its command is shown again, to those who came too late to see it.
+_REPEAT_S = 1.0
 
 _WORLD = ArmSettings()
-_PARAMETERS = (
+PARAMETERS = (
     Parameter(
         'seed',
         0,
@@ -101,7 +103,7 @@ class SimArmNode(Node):
 
     def __init__(self) -> None:
         super().__init__('sim_arm_node')
-        values = declare_parameters(self, _PARAMETERS)
+        values = declare_parameters(self, PARAMETERS)
         self._wall_time: bool = values['use_wall_time']
         self._patience_s: float = values['wait_for_command_s']
         self._simulator = _make_simulator(values)
@@ -112,6 +114,7 @@ class SimArmNode(Node):
         self._period_ns = round(SECOND_NS / values['rate_hz'])
         self._stamp_ns = 0
         self._published_s: float | None = None
+        self._repeats = 0
         self._make_publishers()
         self._begin(values['seed'], values['task'])
         self.create_subscription(JointState, 'joint_command', self._on_joint_command, 10)
@@ -155,17 +158,21 @@ class SimArmNode(Node):
             self._simulator.step(self._inbox.take())
         self._stamp_ns = self._now_ns()
         self._publish(self._simulator.observe())
-        self._published_s = time.monotonic()
+        self._published_s, self._repeats = time.monotonic(), 0
 
     def _may_go_on(self) -> bool:
         """Whether the tick that was published has its command, or waited long enough for it."""
         if self._patience_s == 0 or self._inbox.answers(self._stamp_ns):
             return True
         assert self._published_s is not None
-        if time.monotonic() - self._published_s < self._patience_s:
-            return False
-        self._say('wait', f'no joint command within {self._patience_s:g} s: going on without')
-        return True
+        waited_s = time.monotonic() - self._published_s
+        if waited_s >= self._patience_s:
+            self._say('wait', f'no joint command within {self._patience_s:g} s: going on without')
+            return True
+        if waited_s >= (self._repeats + 1) * _REPEAT_S:
+            self._repeats += 1
+            self._publish(self._simulator.observe())
+        return False
 
     def _now_ns(self) -> int:
         if self._wall_time:

@@ -6,7 +6,6 @@ Of the hidden stop it knows nothing: it goes by the force on the fingertip.
 import json
 from typing import Any
 
-import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
@@ -14,7 +13,7 @@ from std_msgs.msg import String
 from vlm_nodes.messages import header_message, joint_state_message
 from vlm_nodes.node import LATCHED, Parameter, declare_parameters
 from vlm_nodes.node import main as run_node
-from vlm_nodes.simulation.arm.expert import ArmExpert, Shake, Sight
+from vlm_nodes.simulation.arm.expert import ArmExpert, Shake, sight_from_truth
 from vlm_nodes.simulation.arm.kinematics import JOINTS
 
 _PARAMETERS = (
@@ -42,19 +41,9 @@ class ArmExpertNode(Node):
             seed = truth['seed']
             self._expert = ArmExpert(truth['task'], self._rate_hz, self._shake, seed)
             self._episode = truth['episode']
-        targets = self._expert.act(_sight(truth))
+        targets = self._expert.act(sight_from_truth(truth))
         header = header_message('', truth['stamp_ns'])
         self._commands.publish(joint_state_message(JOINTS, targets, (), header))
-
-
-def _sight(truth: dict[str, Any]) -> Sight:
-    x, y, z = truth['box']
-    return Sight(
-        joints=np.array([truth['joints'][name] for name in JOINTS]),
-        force_n=truth['fingertip_force_n'],
-        balls={label: (c[0], c[1], c[2]) for label, c in truth['balls'].items()},
-        box=(x, y, z),
-    )
 
 
 def main() -> None:
