@@ -47,6 +47,10 @@ _KEYS: Final = ('task', 'n', 'mode', 'workers', 'out', 'object-dir')
 _MOST_FAILURES: Final = 50
 
 
+class ExpertFailsError(ValueError):
+    """The expert fails at so many seeds that there will not be enough demonstrations."""
+
+
 @dataclass(frozen=True)
 class Recording:
     """What came of one seed.
@@ -174,7 +178,7 @@ def collect(
 
     Raises:
         ValueError: n or workers is less than 1.
-        RuntimeError: the expert fails again and again.
+        ExpertFailsError: the expert fails again and again.
     """
     for name, value in (('n', n), ('workers', workers)):
         if value < 1:
@@ -208,7 +212,7 @@ def collect(
 
 def _check_failures(task: Task, failed: list[tuple[int, str]], done: int) -> None:
     if len(failed) > _MOST_FAILURES + done:
-        raise RuntimeError(
+        raise ExpertFailsError(
             f'the expert of {task.name} failed at {len(failed)} of {len(failed) + done} seeds, '
             f'last at {failed[-1][0]}: {failed[-1][1]}'
         )
@@ -276,11 +280,12 @@ def _begin_worker() -> None:
 
 def _record_seed(task: Task, seed: int, workspace: Workspace) -> Recording:
     from vlm_nodes.simulation.tabletop.expert import NothingVisibleError
+    from vlm_nodes.simulation.tabletop.layout import NoRoomError
     from vlm_nodes.simulation.tabletop.tabletop import Tabletop
 
     try:
         episode, is_success = record(Tabletop(task, seed, _cameras()), workspace)
-    except NothingVisibleError as error:
+    except (NothingVisibleError, NoRoomError) as error:
         return Recording(seed, None, reason=str(error))
     if not is_success:
         reason = f'{episode.total_reward:.2f} of the task done in {len(episode.steps)} steps'
@@ -330,27 +335,38 @@ def _as_option(given: str) -> list[str]:
 
 def _run() -> int:
     from vlm_nodes.simulation.tabletop.registry import make_task, task_names
+    from vlm_nodes.simulation.tabletop.task_sets import task_set_names
 
     options = _options(sys.argv[1:])
     if options.list:
-        for name in task_names():
-            command_line.say(name)
+        command_line.say('\n'.join((*task_names(), *task_set_names())))
         return 0
     if options.task is None:
         raise ValueError('which task? give task=NAME; --list lists them')
-    task = make_task(options.task, mode=options.mode, object_dir=options.object_dir)
-    summary = collect(task, options.n, options.out, Workspace(), options.workers)
-    if options.json:
-        page = {**vars(summary), 'folder': str(summary.folder)}
-        command_line.say(json.dumps(page))
-        return 0
+    names = _task_names(options.task, options.mode)
+    tasks = [make_task(name, mode=options.mode, object_dir=options.object_dir) for name in names]
+    for task in tasks:
+        _tell(collect(task, options.n, options.out, Workspace(), options.workers), options.json)
+    return 0
+
+
+def _task_names(name: str, mode: str) -> tuple[str, ...]:
+    """The tasks of a set, or the one of that name."""
+    from vlm_nodes.simulation.tabletop.task_sets import task_set, task_set_names
+
+    return task_set(name, mode).tasks if name in task_set_names() else (name,)
+
+
+def _tell(summary: Summary, as_json: bool) -> None:
+    if as_json:
+        command_line.say(json.dumps({**vars(summary), 'folder': str(summary.folder)}))
+        return
     command_line.say(
         f'{summary.folder}: {summary.written} episodes recorded, {summary.kept} were there, '
         f'the expert failed at {len(summary.failed)} seeds'
     )
     for seed, reason in summary.failed:
         command_line.say(f'  seed {seed}: {reason}')
-    return 0
 
 
 def main() -> None:

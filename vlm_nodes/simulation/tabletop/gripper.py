@@ -27,6 +27,8 @@ _BLADE_FROM_M: Final = 0.02
 SETTLE_STEPS: Final = (30, 500)
 # Farther than this the arm does not reach.
 _REACH_M: Final = 1.5
+# Least and greatest x and y of pushes: the table and a little more.
+_PUSH_REACH_M: Final = ((0.15, -0.6), (0.85, 0.6))
 _CUP: Final = np.vstack(
     [
         np.zeros((1, 2)),
@@ -145,8 +147,8 @@ def push(world: TableWorld, start: ArrayLike, end: ArrayLike) -> str | None:
     Raises:
         ValueError: if a pose is not finite.
     """
-    a = np.clip(position_and_yaw(start)[0][:2], -_REACH_M, _REACH_M)
-    b = np.clip(position_and_yaw(end)[0][:2], -_REACH_M, _REACH_M)
+    a = np.clip(position_and_yaw(start)[0][:2], *_PUSH_REACH_M)
+    b = np.clip(position_and_yaw(end)[0][:2], *_PUSH_REACH_M)
     length = float(np.linalg.norm(b - a))
     if length < _LEAST_PUSH_M:
         return None
