@@ -84,7 +84,8 @@ class Pilot:
     """Ticks a policy, and sends what the guard lets through.
 
     `tick` is to be called at the policy's rate. It only hands over: the model runs in one thread,
-    and where that is late, ticks are left out and counted. Safe to call from several threads.
+    and where that is late, the newest tick waits for it and the late one is counted. Safe to call
+    from several threads.
 
     Args:
         policy: Used from the pilot's thread alone, but for `lacks_task`.
@@ -249,9 +250,9 @@ class Pilot:
     def _hand_over(self, now_ns: int) -> None:
         if self._waiting_since_ns is None:
             self._waiting_since_ns = now_ns
-        if not self._worker.idle():
+        else:
             self._statistics.count('deadline misses')
-            return
+        # Where the model is at work still, the newest tick waits for it.
         self._worker.offer('', _Tick(self._epoch, now_ns))
 
     def _work(self, tick: _Tick) -> None:
