@@ -5,7 +5,7 @@ Table frame: metres, z up, the table's top at z = 0. A body's own frame is uprig
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -95,10 +95,6 @@ class Prop:
     is_fixed: bool = False
     mass_kg: float = 0.1
     friction: float = 1.0
-
-    def moved(self, pose: Pose) -> Prop:
-        """The same body elsewhere."""
-        return replace(self, pose=pose)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,6 @@ class TableWorld:
         data: MuJoCo's state.
         label_of_geom: (ngeom,) uint16; the number of the prop that a geom belongs to, from 1, in
             the order of `props`; 0 for table and tools.
-        steps: made so far.
     """
 
     def __init__(self, props: Sequence[Prop], joints: Sequence[Joint] = ()) -> None:
@@ -54,7 +53,6 @@ class TableWorld:
         spec = _spec(self.props, joints)
         self.model: Any = spec.compile()
         self.data: Any = mujoco.MjData(self.model)
-        self.steps = 0
         self._body = {prop.name: int(self.model.body(prop.name).id) for prop in self.props}
         self._mocap = {name: int(self.model.body(name).mocapid[0]) for name in TOOLS}
         self._name_of = {number: name for name, number in self._body.items()}
@@ -78,7 +76,6 @@ class TableWorld:
     def step(self) -> None:
         """Lets one step's time go by."""
         mujoco.mj_step(self.model, self.data)
-        self.steps += 1
 
     def settle(self, at_least: int, at_most: int) -> None:
         """Lets time go by until everything rests, in steps."""
@@ -122,10 +119,6 @@ class TableWorld:
         self.data.mocap_pos[mocap] = position
         self.data.mocap_quat[mocap] = (np.cos(yaw_rad / 2), 0.0, 0.0, np.sin(yaw_rad / 2))
 
-    def tool_position(self, tool: str) -> NDArray[np.float64]:
-        """(3,) metres."""
-        return np.array(self.data.mocap_pos[self._mocap[tool]])
-
     def hold(self, name: str) -> None:
         """Fastens a body to the suction cup, as both are now."""
         mujoco.mj_kinematics(self.model, self.data)
@@ -144,18 +137,14 @@ class TableWorld:
         """Lets go of a body."""
         self.data.eq_active[self.model.equality(f'hold_{name}').id] = 0
 
-    def touches(self, name: str, neighbours: frozenset[str] = frozenset()) -> bool:
-        """Whether a body touches anything else than some neighbours."""
+    def touches(self, name: str) -> bool:
+        """Whether a body touches anything."""
         count = self.data.ncon
         if not count:
             return False
         bodies = self.model.geom_bodyid[self.data.contact.geom[:count]]
-        body = self._body[name]
-        mine = (bodies == body).any(axis=1) & (self.data.contact.dist[:count] <= 0)
-        if not neighbours:
-            return bool(mine.any())
-        near = [self._body[other] for other in neighbours]
-        return bool((mine & ~np.isin(bodies, near).any(axis=1)).any())
+        mine = (bodies == self._body[name]).any(axis=1)
+        return bool((mine & (self.data.contact.dist[:count] <= 0)).any())
 
     def _index(self, name: str) -> int:
         return next(i for i, prop in enumerate(self.props) if prop.name == name)
