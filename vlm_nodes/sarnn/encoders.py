@@ -82,6 +82,9 @@ class ImageDecoder(nn.Module):
 class ClipBranch(nn.Module):
     """Frozen patch features, modulated by the task's text, to keypoints.
 
+    Modulation and adapter are both linear in the features, so that they are one product with a
+    matrix of each text: features are many, and are not changed one by one.
+
     Args:
         dim: C, numbers a patch.
         k_dim: Keypoints.
@@ -91,14 +94,24 @@ class ClipBranch(nn.Module):
     def __init__(self, dim: int, k_dim: int, text_dim: int) -> None:
         super().__init__()
         self.film = Film(text_dim, dim)
-        self.adapter = nn.Conv2d(dim, k_dim, 1)
+        self.adapter = nn.Linear(dim, k_dim)
         self.softmax = SpatialSoftmax()
 
     def forward(self, features: Tensor, text: Tensor | None) -> Tensor:
         """(N, C, gh, gw) -> keypoints (N, K, 2), text as `Film` has it."""
+        weight: Tensor = self.adapter.weight
+        bias: Tensor = self.adapter.bias
+        sequences = 1
+        if (change := self.film.scale_and_shift(text)) is not None:
+            scale, shift = change
+            sequences = len(scale)
+            bias = bias + shift @ weight.T
+            weight = weight * (1 + scale)[:, None]
         # Features of unit length have entries of about 1 / sqrt(C).
-        features = features.to(self.adapter.weight.dtype) * features.shape[1] ** 0.5
-        keypoints: Tensor = self.softmax(self.adapter(self.film(features, text)))
+        weight = (weight * features.shape[1] ** 0.5).reshape(sequences, 1, -1, features.shape[1])
+        patches = features.to(weight.dtype).reshape(sequences, -1, *features.shape[1:]).flatten(3)
+        heatmaps = weight @ patches + bias.reshape(sequences, 1, -1, 1)
+        keypoints: Tensor = self.softmax(heatmaps.reshape(len(features), -1, *features.shape[2:]))
         return keypoints
 
 

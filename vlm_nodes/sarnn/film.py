@@ -69,11 +69,19 @@ class Film(nn.Module):
         Returns:
             (N, C, h, w).
         """
-        if self.to_scale_shift is None or text is None:
+        if (change := self.scale_and_shift(text)) is None:
             return features
-        change = self.to_scale_shift(text)
-        if len(features) != len(text):
-            change = change.repeat_interleave(len(features) // len(text), dim=0)
-        scale, shift = change[:, :, None, None].chunk(2, dim=1)
+        ticks = len(features) // len(change[0])
+        scale, shift = (part.repeat_interleave(ticks, dim=0)[:, :, None, None] for part in change)
         modulated: Tensor = features * (1 + scale) + shift
         return modulated
+
+    def scale_and_shift(self, text: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """(B, D) -> what channels are scaled by, less one, and shifted by, (B, C) each.
+
+        None without language.
+        """
+        if self.to_scale_shift is None or text is None:
+            return None
+        scale, shift = self.to_scale_shift(text).chunk(2, dim=1)
+        return scale, shift
