@@ -104,6 +104,23 @@ def test_the_command_tells_a_table_and_draws(
     assert film.get(cv2.CAP_PROP_FPS) == pytest.approx(10.0)
 
 
+def test_what_was_trained_is_what_is_evaluated(
+    recordings: Recordings, policy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def error(*more: str) -> float:
+        assert run(policy, '--data', recordings.folder, '--json', *more) == 0
+        figures = json.loads(capsys.readouterr().out)
+        return float(figures['tasks']['all']['one_step']['units'])
+
+    for split in ('train', 'test'):
+        path = recordings.folder / split / 'actions.npy'
+        np.save(path, np.load(path) + 0.5)
+    commands = error('--target', 'actions')
+    assert commands != pytest.approx(error('--target', 'joints'))
+    policy.with_name('options.json').write_text(json.dumps({'options': {'target': 'actions'}}))
+    assert error() == pytest.approx(commands)
+
+
 @pytest.mark.parametrize('kind', ['missing', 'damaged'])
 def test_a_checkpoint_that_is_none_is_told_in_a_line(
     recordings: Recordings, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str

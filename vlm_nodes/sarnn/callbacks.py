@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,11 @@ class History(lightning.Callback):  # type: ignore[misc]
 
     Args:
         folder: Where both are written.
+        tell: Write a line of them on standard error too, where no progress bar does.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, tell: bool = False) -> None:
+        self.folder, self.tell = folder, tell
         self.rows: list[dict[str, float]] = []
         self._waiting: dict[str, float] = {}
 
@@ -79,6 +81,14 @@ class History(lightning.Callback):  # type: ignore[misc]
         self._waiting = {}
         if trainer.is_global_zero:
             self._write()
+            if self.tell:
+                row = self.rows[-1]
+                sys.stderr.write(
+                    f'epoch {row["epoch"]:.0f} of {trainer.max_epochs}: '
+                    f'loss {row["train/loss"]:.6f}, test {row["val/loss"]:.6f}, '
+                    f'joints of test {row["val/joints"]:.6f}, '
+                    f'in closed loop {row["val/joints_closed"]:.6f}\n'
+                )
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training has to know."""

@@ -29,6 +29,7 @@ from vlm_nodes.sarnn.rollouts import (
 )
 
 SPLITS = ('test', 'train')
+OPTIONS = 'options.json'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -102,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     add('checkpoint', type=Path, help='policy.safetensors of train_clip_sarnn')
     add('--data', type=Path, default=Path('data'), help='the data set (default %(default)s)')
     add('--split', choices=SPLITS, default='test', help='which episodes (default %(default)s)')
-    add('--target', choices=TARGETS, default=TARGETS[0], help='what the policy was trained on')
+    add('--target', choices=TARGETS, help='what it predicts (default: as options.json beside it)')
     add('--out', type=Path, help='folder for pictures (default: none are made)')
     add('--clip_model', help="the policy's CLIP model, if it lies elsewhere now")
     add('--clip_pretrained', metavar='TAG', help='open_clip tag or weights file')
@@ -115,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace) -> int:
     model = open_policy(options.checkpoint)
+    options.target = options.target or _target_of(options.checkpoint)
     recordings, config = Recordings(options.data), model.config
     check_streams(recordings, config, options.target)
     encoder = None
@@ -132,6 +134,17 @@ def _run(options: argparse.Namespace) -> int:
     figures = report(model, sequences, options.out)
     say(json.dumps(figures, indent=2) if options.json else figures_text(figures))
     return 0
+
+
+def _target_of(checkpoint: Path) -> str:
+    """What a policy was trained to predict, by what its training wrote beside it."""
+    path = checkpoint.with_name(OPTIONS)
+    if not path.is_file():
+        return TARGETS[0]
+    try:
+        return str(json.loads(path.read_text(encoding='utf-8'))['options']['target'])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f'{path} is broken ({error!r}): give --target') from error
 
 
 def _write_pictures(model: Sarnn, rollouts: Sequence[Rollout], out: Path) -> list[Path]:

@@ -23,14 +23,14 @@ from vlm_nodes.sarnn.batch import Batch
 from vlm_nodes.sarnn.callbacks import POLICY, History, KeepBest
 from vlm_nodes.sarnn.config import SarnnConfig
 from vlm_nodes.sarnn.data import Sequences, Shuffled, collate
-from vlm_nodes.sarnn.evaluate import figures_text, open_policy, report
+from vlm_nodes.sarnn.evaluate import OPTIONS, figures_text, open_policy, report
 from vlm_nodes.sarnn.model import Sarnn
 from vlm_nodes.sarnn.prepare import Prepared, prepare
 from vlm_nodes.sarnn.recordings import Recordings
 from vlm_nodes.sarnn.train_options import PRECISIONS, make_parser, training_config
 from vlm_nodes.sarnn.training import SarnnTraining
 
-OPTIONS, LAST = 'options.json', 'last.ckpt'
+LAST = 'last.ckpt'
 MONITOR = 'val/loss'
 
 
@@ -106,7 +106,7 @@ def _trainer(
 ) -> Any:
     callbacks: list[Any] = [
         keep,
-        History(folder),
+        History(folder, tell=not sys.stderr.isatty()),
         lightning.callbacks.EarlyStopping(MONITOR, patience=options.patience, verbose=False),
         lightning.callbacks.TQDMProgressBar(refresh_rate=1, leave=False),
         lightning.callbacks.ModelCheckpoint(
