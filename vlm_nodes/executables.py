@@ -9,6 +9,14 @@ from __future__ import annotations
 import signal
 
 
+def arm_expert_node() -> None:
+    """`ros2 run vlm_nodes arm_expert_node`."""
+    _end_on_signals()
+    from vlm_nodes.simulation.arm.demonstrator.node import main
+
+    main()
+
+
 def mapping_node() -> None:
     """`ros2 run vlm_nodes mapping_node`."""
     _end_on_signals()
@@ -21,6 +29,22 @@ def playback_node() -> None:
     """`ros2 run vlm_nodes playback_node`."""
     _end_on_signals()
     from vlm_nodes.mapping.playback.node import main
+
+    main()
+
+
+def policy_node() -> None:
+    """`ros2 run vlm_nodes policy_node`."""
+    _end_on_signals()
+    from vlm_nodes.sarnn.node import main
+
+    main()
+
+
+def sim_arm_node() -> None:
+    """`ros2 run vlm_nodes sim_arm_node`."""
+    _end_on_signals()
+    from vlm_nodes.simulation.arm.node import main
 
     main()
 
