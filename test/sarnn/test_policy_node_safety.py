@@ -199,7 +199,8 @@ def test_time_that_jumps_back_disables(tmp_path):
         rig.hears('disabled: time jumped back: enable again')
         assert rig.state == 'disabled'
         message = rig.refused()
-        assert all(f'/{name}' in message for name in INPUTS)
+        said = 'it has 1 publisher(s), but no message has come'
+        assert all(f'/{name}: {said}' in message for name in INPUTS)
         rig.tick(3)
         assert len(rig.commands) == sent
         rig.enable()
@@ -275,3 +276,20 @@ def test_nothing_is_sent_once_disabling_was_answered(tmp_path):
         finish.set()
         rig.until(rig.node._pilot._worker.idle, 'the model')
         assert rig.count('commands sent') == sent
+
+
+def test_what_the_model_was_at_work_on_is_not_sent_after_enabling_anew(tmp_path):
+    with policy_rig(drifting(), tmp_path) as rig:
+        rig.started()
+        finish = threading.Event()
+        step = rig.node._policy.step
+        rig.node._policy.step = lambda *a, **k: finish.wait() and step(*a, **k)
+        rig.tick(wait=False)
+        rig.call('enable', data=False)
+        rig.enable()
+        sent = rig.count('commands sent')
+        finish.set()
+        rig.until(rig.node._pilot._worker.idle, 'the model')
+        assert rig.count('commands sent') == sent
+        rig.tick()
+        assert rig.count('commands sent') == sent + 1
