@@ -1,0 +1,1 @@
+"""A simulated street seen by six surround cameras, and recordings of it in nuScenes' layout."""
