@@ -70,6 +70,19 @@ def test_bags_become_a_training_set_with_all_streams(data):
             np.testing.assert_allclose(np.diff(stamps[:length]), 1e8, atol=1)
 
 
+def test_actions_are_what_the_expert_meant_and_lead_the_joints(data):
+    for split in ('train', 'test'):
+        joints, actions, lengths = (
+            np.load(data / split / f'{name}.npy') for name in ('joints', 'actions', 'lengths')
+        )
+        for joint, action, length in zip(joints, actions, lengths, strict=True):
+            moved = np.diff(joint[:length], axis=0)
+            ahead = action[: length - 1] - joint[: length - 1]
+            # The arm lags behind its targets, and is disturbed besides.
+            slope = (ahead * moved).sum() / (moved**2).sum()
+            assert 1.05 < slope < 2.5
+
+
 def test_the_box_is_felt_and_the_ball_is_not_pressed(data):
     tasks = json.loads((data / 'task_dict.json').read_text())
     for row, number in enumerate(np.load(data / 'train' / 'tasks.npy')):

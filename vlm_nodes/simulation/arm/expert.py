@@ -101,6 +101,11 @@ class _Phase(Enum):
 class ArmExpert:
     """Does one task.
 
+    Attributes:
+        intended: (4,) joint targets of the last tick before they were disturbed. These are what a
+            policy should learn: how to correct disturbances, not to make them (noise injection,
+            Laskey et al. 2017, DART).
+
     Args:
         task: one of `TASKS`.
         rate_hz: how often it is asked, which its speed depends on.
@@ -123,12 +128,14 @@ class ArmExpert:
         self._speed_m_s = 0.0
         self._limits = Limits()
         self._lifted = np.zeros(3)
+        self.intended = np.zeros(4)
 
     def act(self, sight: Sight) -> NDArray[np.float64]:
         """Joint targets (4,) for the next tick, radians in the order of `JOINTS`."""
         tip = tip_position(sight.joints)
         goal, speed, steady = self._plan(sight, tip)
         targets = _joints_near(self._step_toward(goal, tip, speed), sight.joints)
+        self.intended = self._limits.clip(targets)
         return self._limits.clip(targets + self._shaken(steady))
 
     def _plan(

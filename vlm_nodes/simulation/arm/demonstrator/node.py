@@ -23,7 +23,10 @@ _PARAMETERS = (
 
 
 class ArmExpertNode(Node):
-    """Answers each `sim_arm_node/ground_truth` with a `joint_command` of the same stamp."""
+    """Answers each `sim_arm_node/ground_truth` with a `joint_command` of the same stamp.
+
+    Publishes on `~/intended_command` what it would have commanded without disturbing itself.
+    """
 
     def __init__(self) -> None:
         super().__init__('arm_expert_node')
@@ -33,6 +36,7 @@ class ArmExpertNode(Node):
         self._expert: ArmExpert | None = None
         self._episode: int | None = None
         self._commands = self.create_publisher(JointState, 'joint_command', 10)
+        self._intended = self.create_publisher(JointState, '~/intended_command', 10)
         self.create_subscription(String, 'sim_arm_node/ground_truth', self._on_truth, LATCHED)
 
     def _on_truth(self, message: String) -> None:
@@ -43,6 +47,8 @@ class ArmExpertNode(Node):
             self._episode = truth['episode']
         targets = self._expert.act(sight_from_truth(truth))
         header = header_message('', truth['stamp_ns'])
+        intended = joint_state_message(JOINTS, self._expert.intended, (), header)
+        self._intended.publish(intended)
         self._commands.publish(joint_state_message(JOINTS, targets, (), header))
 
 

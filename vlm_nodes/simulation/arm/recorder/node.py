@@ -28,6 +28,7 @@ TOPICS: Final = {
     '/gelsight1/image_raw': Image,
     '/joint_states': JointState,
     '/joint_command': JointState,
+    '/arm_expert_node/intended_command': JointState,
 }
 LEAST_TICKS: Final = 40
 """Episodes go on for so long even where the task is done before: staying is to be learnt too."""
