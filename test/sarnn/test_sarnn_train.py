@@ -101,6 +101,15 @@ def test_a_training_that_learns_nothing_stops(
     assert json.loads(capsys.readouterr().out)['epochs'] == 3
 
 
+def test_the_last_epoch_is_tested(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(data, tmp_path, '--epoch', 4, '--val_every', 3, '--json') == 0
+    assert json.loads(capsys.readouterr().out)['epochs'] == 6
+    rows = list(csv.DictReader((tmp_path / 'run' / 'loss.csv').open()))
+    assert [row['epoch'] for row in rows] == ['3.0', '6.0']
+
+
 def test_bfloat16(data: Path, tmp_path: Path) -> None:
     assert run(data, tmp_path, '--epoch', 2, '--precision', 'bf16', '--ema', 0) == 0
     for name, value in weights(tmp_path / 'run' / 'policy.safetensors').items():

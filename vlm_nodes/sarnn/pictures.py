@@ -44,13 +44,13 @@ def keypoint_frame(
     for number, branch in enumerate(points):
         color = CURVE_COLORS[(number + 1) % len(CURVE_COLORS)]
         for point in points[branch]:
-            cv2.circle(panels[0], _pixel(point, panels[0]), 5, PAPER, -1, cv2.LINE_AA)
-            cv2.circle(panels[0], _pixel(point, panels[0]), 4, color, -1, cv2.LINE_AA)
+            cv2.circle(panels[0], _pixel(point, panels[0]), 7, PAPER, -1, cv2.LINE_AA)
+            cv2.circle(panels[0], _pixel(point, panels[0]), 6, color, -1, cv2.LINE_AA)
         for point in next_points[branch]:
             for panel in panels:
                 at = _pixel(point, panel)
-                cv2.drawMarker(panel, at, PAPER, cv2.MARKER_TILTED_CROSS, 11, 3, cv2.LINE_AA)
-                cv2.drawMarker(panel, at, color, cv2.MARKER_TILTED_CROSS, 10, 1, cv2.LINE_AA)
+                cv2.drawMarker(panel, at, PAPER, cv2.MARKER_TILTED_CROSS, 8, 3, cv2.LINE_AA)
+                cv2.drawMarker(panel, at, color, cv2.MARKER_TILTED_CROSS, 7, 1, cv2.LINE_AA)
     gap = np.full((panels[0].shape[0], _GAP_PX, 3), PAPER, dtype=np.uint8)
     row = panels[0] if len(panels) == 1 else np.concatenate([panels[0], gap, panels[1]], axis=1)
     head: Image = np.full((_CAPTION_PX, row.shape[1], 3), PAPER, dtype=np.uint8)
@@ -73,7 +73,7 @@ def joint_picture(
         recorded: (T, P) in the joints' units.
         one_step: (T - 1, P) predicted from measurements, of ticks 1 to T - 1.
         closed: (T - 1, P) predicted from the model's own predictions.
-        title: In front of each joint's name.
+        title: Behind each joint's name.
     """
     ticks = np.arange(len(recorded), dtype=np.float64)
     panels = [
@@ -83,7 +83,7 @@ def joint_picture(
                 Curve('one step', ticks[1:], one_step[:, joint], CURVE_COLORS[0]),
                 Curve('closed loop', ticks[1:], closed[:, joint], CURVE_COLORS[1], dashed=True),
             ],
-            title=f'{title}: {name}',
+            title=f'{name}: {title}',
             size=(200, 420),
         )
         for joint, name in enumerate(names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import shutil
 import sys
 import warnings
@@ -124,7 +125,7 @@ def _trainer(
         devices=devices,
         precision=PRECISIONS[options.precision],
         max_epochs=options.epoch,
-        check_val_every_n_epoch=min(options.val_every, options.epoch),
+        check_val_every_n_epoch=options.val_every,
         log_every_n_steps=10,
         num_sanity_val_steps=0,
         callbacks=callbacks,
@@ -153,12 +154,15 @@ def _check_folder(folder: Path, options: argparse.Namespace) -> None:
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
+    """Check what is counted; epochs are rounded up to whole times `val_every`."""
     for name in ('epoch', 'batch_size', 'val_every', 'patience', 'clip_grid', 'clip_k_dim'):
         if getattr(options, name) < 1:
             raise ValueError(f'--{name} must be at least 1, got {getattr(options, name)}')
     if not 0 <= options.ema < 1:
         raise ValueError(f'--ema must be at least 0 and below 1, got {options.ema}')
     training_config(options, steps=1)
+    # The last epoch, at the lowest learning rate, is the one most worth a test.
+    options.epoch = math.ceil(options.epoch / options.val_every) * options.val_every
 
 
 def _keep_options(folder: Path, options: argparse.Namespace, config: SarnnConfig) -> None:
