@@ -14,7 +14,7 @@ from builtin_interfaces.msg import Duration as DurationMessage
 from builtin_interfaces.msg import Time as TimeMessage
 from cv_bridge import CvBridge, CvBridgeError
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from geometry_msgs.msg import Pose
+from geometry_msgs.msg import Pose, PoseArray, PoseStamped
 from nav_msgs.msg import OccupancyGrid
 from numpy.typing import ArrayLike, NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState, PointCloud2, PointField
@@ -23,9 +23,10 @@ from std_msgs.msg import ColorRGBA, Float64MultiArray, Header
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from visualization_msgs.msg import Marker, MarkerArray
 from vlm_interfaces.msg import MapMatch as MapMatchMessage
+from vlm_interfaces.msg import PickPlaceCandidate
 
 from vlm_nodes.geometry import Camera, decode_compressed_depth, depth_to_metres
-from vlm_nodes.transforms import point_message, vector_message
+from vlm_nodes.transforms import matrix_from_pose, point_message, pose_message, vector_message
 
 if TYPE_CHECKING:  # the room itself would load numba into every node
     from vlm_nodes.mapping.instances import MapMatch
@@ -352,6 +353,73 @@ def occupancy_message(
     message.info.origin = Pose(position=point_message((x, y, 0.0)))
     message.data = array.array('b', np.ascontiguousarray(cells, dtype=np.int8).tobytes())
     return message
+
+
+# Poses ----------------------------------------------------------------------------------------
+
+
+def pose_array_message(poses: Sequence[ArrayLike], header: Header) -> PoseArray:
+    """A PoseArray of (4, 4) matrices in the header's frame."""
+    return PoseArray(header=header, poses=[pose_message(pose) for pose in poses])
+
+
+def pose_matrices(message: PoseArray) -> list[NDArray[np.float64]]:
+    """The (4, 4) matrices of a PoseArray's poses.
+
+    Raises:
+        MessageError: A quaternion is zero or a number is not finite.
+    """
+    try:
+        return [matrix_from_pose(pose) for pose in message.poses]
+    except ValueError as error:
+        raise MessageError(str(error)) from error
+
+
+def pose_stamped_message(pose: ArrayLike, header: Header) -> PoseStamped:
+    """A PoseStamped of a (4, 4) matrix in the header's frame."""
+    return PoseStamped(header=header, pose=pose_message(pose))
+
+
+def candidate_message(
+    pick: ArrayLike, place: ArrayLike, pick_score: float, place_score: float
+) -> PickPlaceCandidate:
+    """A PickPlaceCandidate of two (4, 4) table_from_tool and their scores, 0 to 1."""
+    return PickPlaceCandidate(
+        pick=pose_message(pick),
+        place=pose_message(place),
+        pick_score=float(pick_score),
+        place_score=float(place_score),
+    )
+
+
+def pick_place_markers(
+    actions: Sequence[tuple[ArrayLike, ArrayLike]], header: Header
+) -> MarkerArray:
+    """Picks in green, places in pink and an arrow between; whatever was shown before goes.
+
+    Args:
+        actions: Pairs of (4, 4) table_from_tool; the first is opaque.
+        header: Table frame and stamp.
+    """
+    markers = [Marker(header=header, action=Marker.DELETEALL)]
+    for i, pair in enumerate(actions):
+        opacity = 1.0 if i == 0 else 0.25
+        points = [point_message(np.asarray(pose)[:3, 3]) for pose in pair]
+        for name, pose, (r, g, b) in zip(
+            ('pick', 'place'), pair, ((0.2, 0.9, 0.3), (1.0, 0.35, 0.8)), strict=True
+        ):
+            cube = Marker(header=header, ns=name, id=i, type=Marker.CUBE, action=Marker.ADD)
+            cube.pose = pose_message(pose)
+            cube.scale = vector_message((0.03, 0.015, 0.005))
+            cube.color = ColorRGBA(r=r, g=g, b=b, a=opacity)
+            markers.append(cube)
+        arrow = Marker(header=header, ns='carry', id=i, type=Marker.ARROW, action=Marker.ADD)
+        arrow.points = points
+        arrow.pose.orientation.w = 1.0
+        arrow.scale = vector_message((0.005, 0.012, 0.02))
+        arrow.color = ColorRGBA(r=1.0, g=1.0, b=1.0, a=opacity)
+        markers.append(arrow)
+    return MarkerArray(markers=markers)
 
 
 # Diagnostics ----------------------------------------------------------------------------------

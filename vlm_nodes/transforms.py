@@ -11,7 +11,7 @@ from threading import Event
 
 import numpy as np
 from builtin_interfaces.msg import Time as TimeMessage
-from geometry_msgs.msg import Point, Quaternion, Transform, TransformStamped, Vector3
+from geometry_msgs.msg import Point, Pose, Quaternion, Transform, TransformStamped, Vector3
 from numpy.typing import ArrayLike, NDArray
 from rclpy.time import Time
 from tf2_ros import Buffer, TransformException
@@ -88,6 +88,21 @@ def transform_message(
     message.transform.translation = vector_message(matrix[:3, 3])
     message.transform.rotation = _quaternion_message(matrix)
     return message
+
+
+def matrix_from_pose(pose: Pose) -> NDArray[np.float64]:
+    """The (4, 4) matrix of a Pose.
+
+    Raises:
+        ValueError: The quaternion is zero or a number is not finite.
+    """
+    return matrix_from_quaternion(_xyzw(pose.orientation), _xyz(pose.position))
+
+
+def pose_message(matrix: ArrayLike) -> Pose:
+    """A Pose from a rigid (4, 4) matrix."""
+    m = np.asarray(matrix, dtype=np.float64)
+    return Pose(position=point_message(m[:3, 3]), orientation=_quaternion_message(m))
 
 
 def point_message(xyz: ArrayLike) -> Point:
