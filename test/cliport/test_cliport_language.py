@@ -127,6 +127,13 @@ def test_language_repeats_in_rows(clip: FrozenClip) -> None:
     assert language.numbers[:, 0].tolist() == [2, 2, 2, 0, 0, 0]
 
 
+def test_embeddings_do_not_depend_on_the_precision_around_them(clip: FrozenClip) -> None:
+    with torch.autocast('cpu', torch.bfloat16):
+        rough = clip.embed_texts(['yellow lamp'])
+    clip._texts.clear()
+    assert torch.equal(clip.embed_texts(['yellow lamp']), rough)
+
+
 def test_texts_are_embedded_once(clip: FrozenClip) -> None:
     first = clip.embed_texts(['orange star'])
     tower, clip._model.encode_text = clip._model.encode_text, None

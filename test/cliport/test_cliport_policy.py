@@ -7,6 +7,7 @@ from vlm_nodes.cliport.backbones import FrozenClip
 from vlm_nodes.cliport.checkpoint import save_checkpoint
 from vlm_nodes.cliport.heightmap import Heightmap
 from vlm_nodes.cliport.policy import APART_PX, CliportPolicy
+from vlm_nodes.cliport.samples import Scene
 from vlm_nodes.cliport.workspace import Workspace
 
 WORKSPACE = Workspace((0.0, 0.96), (0.0, 0.64), pixel_m=0.01)
@@ -55,6 +56,15 @@ def test_the_same_question_has_the_same_answer(clip, heightmap, tmp_path) -> Non
     for other in (second, loaded):
         assert other.candidates == first.candidates
         assert np.array_equal(other.place_map, first.place_map)
+
+
+def test_a_model_that_has_planned_can_still_be_trained(clip: FrozenClip, heightmap) -> None:
+    model = small_model(clip, rotations=5, crop_px=64)
+    CliportPolicy(model).plan(heightmap, 'the orange ring')
+    scene = Scene.of([(heightmap.color, heightmap.height_m, heightmap.seen)])
+    pick, place = model.train()(scene, model.embed(['the orange ring']), torch.tensor([[3, 4]]))
+    (pick.logsumexp((1, 2, 3)) + place.logsumexp((1, 2, 3))).sum().backward()
+    assert model.reader.content.weight.grad is not None
 
 
 def test_half_precision_answers_nearly_the_same(clip: FrozenClip, heightmap: Heightmap) -> None:

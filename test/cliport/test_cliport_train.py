@@ -157,6 +157,26 @@ def test_a_training_writes_checkpoints_and_goes_on(folders, tmp_path, capsys) ->
     assert 'steps differ' in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings('ignore')
+def test_an_interrupted_training_goes_on_from_its_last_validation(
+    folders, tmp_path, monkeypatch
+) -> None:
+    out, step = tmp_path / 'run', CliportTraining.training_step
+
+    def interrupted(self, batch, index):
+        if self.global_step == 3:
+            raise OSError('the power is gone')
+        return step(self, batch, index)
+
+    monkeypatch.setattr(CliportTraining, 'training_step', interrupted)
+    assert main(command(folders, out, '--steps', '4')) == 2
+    assert [path.name for path in (out / 'checkpoints').iterdir()] == ['step-000002']
+    monkeypatch.undo()
+    assert main(command(folders, out, '--steps', '4', '--resume')) == 0
+    steps = sorted(path.name for path in (out / 'checkpoints').iterdir())
+    assert steps == ['step-000002', 'step-000004']
+
+
 @pytest.mark.parametrize(
     ('words', 'message'),
     [

@@ -128,7 +128,9 @@ class FrozenClip:
                 self._texts.clear()
                 new = list(dict.fromkeys(texts))
             tokens = tokenize_captions(self._tokenize, new).to(self._device)
-            embedded = embed_captions(self._model, tokens).float().cpu()
+            # What is kept must not depend on the precision around the first call.
+            with torch.autocast(self._device.type, enabled=False):
+                embedded = embed_captions(self._model, tokens).cpu()
             self._texts.update(zip(new, embedded, strict=True))
         return torch.stack([self._texts[text] for text in texts])
 
