@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_policies import random_batch, small_policy
+from random_batches import random_batch, small_policy
 
 from vlm_nodes.sarnn.batch import JOINTS, Batch
 from vlm_nodes.sarnn.losses import LossWeights
