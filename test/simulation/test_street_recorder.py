@@ -196,6 +196,12 @@ def test_settings_that_make_no_sense():
             Settings(**change)
 
 
+def test_a_drive_that_is_too_long_is_refused():
+    assert make_scene(0, replace(SMALL, keyframes=40)).world.model.ngeom > 300
+    with pytest.raises(ValueError, match='make the drive shorter'):
+        make_scene(0, replace(SMALL, keyframes=200))
+
+
 def test_pedestrians_and_cars_are_seen_in_most_streets():
     settings = replace(SMALL, keyframes=1, samples=0)
     found = np.zeros(len(CLASSES), int)

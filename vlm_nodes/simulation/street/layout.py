@@ -69,6 +69,11 @@ class _Plan:
     pavement: float
     crossing: tuple[float, float] | None
 
+    @property
+    def length_factor(self) -> float:
+        """Length against that of the street of a 40 m drive, for which counts are given."""
+        return (self.end - self.start) / (2 * _AHEAD_M + 40.0)
+
     def pieces(self) -> list[tuple[float, float]]:
         """Stretches of x beside the road that no crossing takes."""
         if self.crossing is None:
@@ -234,7 +239,7 @@ class _Furnisher:
     def add_people(self) -> None:
         """Most on the pavements, some on the road."""
         plan, rng = self._plan, self._rng
-        for _ in range(int(rng.integers(15, 32))):
+        for _ in range(round(rng.integers(15, 32) * plan.length_factor)):
             for _ in range(_TRIES):
                 x = float(rng.uniform(-25.0, plan.drive_m + 30.0))
                 side, on_road = (-1 if rng.random() < 0.5 else 1), rng.random() < 0.15
@@ -251,7 +256,8 @@ class _Furnisher:
     def add_green(self) -> None:
         """Trees on pavements and grass, and bushes on the grass."""
         plan, rng = self._plan, self._rng
-        trees, bushes = int(rng.integers(10, 24)), int(rng.integers(6, 16))
+        trees = round(rng.integers(10, 24) * plan.length_factor)
+        bushes = round(rng.integers(6, 16) * plan.length_factor)
         for number in range(trees + bushes):
             is_tree = number < trees
             for _ in range(_TRIES):

@@ -35,6 +35,8 @@ from vlm_nodes.surround.occupancy import FREE, OCC3D_GRID, Occupancy, VoxelGrid
 
 # How far behind a surface a ray still goes, so that it ends in the voxel of what it has hit.
 _BEHIND_M: Final = 0.01
+# Of larger pictures not every pixel's ray is walked: 400 in a row are 0.13 m apart at 40 m.
+_RAYS_A_ROW: Final = 400
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,7 @@ def make_scene(seed: int, settings: Settings | None = None) -> Scene:
     """The scene of a seed.
 
     Raises:
-        ValueError: the seed is in neither range of seeds.
+        ValueError: the seed is in neither range of seeds, or the drive is too long.
     """
     chosen = settings or Settings()
     seconds = chosen.keyframes * KEYFRAME_NS * 1e-9
@@ -271,13 +273,18 @@ def _tables(street: Street) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
 def camera_mask(
     grid: VoxelGrid, map_from_ego: NDArray[np.float64], views: Mapping[str, View]
 ) -> NDArray[np.bool_]:
-    """The voxels that some pixel's ray runs through or ends in, (X, Y, Z) bool."""
+    """The voxels that some pixel's ray runs through or ends in, (X, Y, Z) bool.
+
+    Of pictures over 400 pixels wide every second pixel is taken, every third over 800, and so on.
+    """
     seen = np.zeros(grid.shape, bool)
     for view in views.values():
         pose = invert(map_from_ego) @ view.map_from_ego @ view.ego_from_camera
-        rays = np.dstack([view.camera.rays(), np.ones_like(view.depth_m)]).reshape(-1, 3)
+        step = -(-view.camera.width // _RAYS_A_ROW)
         # Of length 1 along the camera's z, so that depth counts in them.
-        lengths = view.depth_m.reshape(-1) + _BEHIND_M
+        rays = np.dstack([view.camera.rays(), np.ones_like(view.depth_m)])[::step, ::step]
+        rays = rays.reshape(-1, 3)
+        lengths = view.depth_m[::step, ::step].reshape(-1) + _BEHIND_M
         seen |= seen_voxels(grid, pose[:3, 3], rays @ pose[:3, :3].T, lengths)
     return seen
 

@@ -18,6 +18,7 @@ _SHAPES: Final = {
     'cylinder': mujoco.mjtGeom.mjGEOM_CYLINDER,
 }
 FAR_M: Final = 160.0
+_MOST_SOLIDS: Final = 1000
 _NEAR_M: Final = 0.1
 _HORIZON: Final = (0.86, 0.89, 0.92)
 _REPEAT_PER_M: Final = 0.5
@@ -31,9 +32,17 @@ class StreetWorld:
         model: MuJoCo's model.
         data: MuJoCo's state.
         label_of_geom: (ngeom,) uint16; place of the geom's solid in `street.solids`, plus 1.
+
+    Raises:
+        ValueError: the street has more solids than a renderer draws.
     """
 
     def __init__(self, street: Street) -> None:
+        if len(street.solids) > _MOST_SOLIDS:
+            raise ValueError(
+                f'street {street.seed} has {len(street.solids)} solids, of which renderers draw '
+                f'{_MOST_SOLIDS}: make the drive shorter, with fewer keyframes or a lower speed'
+            )
         self.street = street
         self.model: Any = _spec(street).compile()
         self.data: Any = mujoco.MjData(self.model)
