@@ -1,6 +1,7 @@
 import json
 import logging
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -66,6 +67,13 @@ def test_a_subset_of_cameras_keeps_its_order(root):
         NuScenes(root, cameras=('CAM_FRONT', 'CAM_TOP'))
     with pytest.raises(SurroundError, match='twice'):
         NuScenes(root, cameras=('CAM_FRONT', 'CAM_FRONT'))
+
+
+def test_keyframes_and_data_sets_go_to_other_processes(root):
+    drives = pickle.loads(pickle.dumps(NuScenes(root, cameras=TWO)))
+    keyframe = pickle.loads(pickle.dumps(drives[2]))
+    assert keyframe.token == 'sample0-2'
+    np.testing.assert_array_equal(keyframe.map_from_ego, drives[2].map_from_ego)
 
 
 def test_neighbours_stay_within_the_scene_and_count_what_is_left_out(root):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -104,7 +103,6 @@ class Keyframe:
         if not self.cameras:
             raise SurroundError(f'keyframe {self.token!r} has no camera')
         _check_poses(self, ('map_from_ego',), f'keyframe {self.token!r}')
-        object.__setattr__(self, 'cameras', MappingProxyType(dict(self.cameras)))
 
     def ego_from_camera(self, name: str) -> Matrix:
         """(4, 4) from a camera to the keyframe's own ego frame, the vehicle's motion included.
