@@ -9,7 +9,7 @@ from vlm_nodes.simulation.arm.placement import STOP_RANGE_M, make_scene
 from vlm_nodes.simulation.arm.simulator import BASE_FROM_CAMERA, ArmSettings, ArmSimulator
 from vlm_nodes.simulation.arm.tasks import PUSH, REACH_BLUE, REACH_RED, TASKS, held_out_seed
 
-TICKS = 80
+TICKS = 140
 
 
 @pytest.fixture(scope='module')
@@ -42,6 +42,30 @@ def test_the_expert_does_each_task(simulator, task, shake):
         simulator.reset(seed, task)
         outcome = run(simulator, ArmExpert(task, shake=shake, seed=seed))
         assert outcome.success, (seed, outcome.reason)
+
+
+def test_disturbances_are_not_what_the_expert_intends(simulator):
+    simulator.reset(2, PUSH)
+    expert = ArmExpert(PUSH, shake=Shake(stall_probability=0.2), seed=2)
+    commands, intended = [], []
+    for _ in range(60):
+        commands.append(expert.act(sight_from_truth(simulator.truth())))
+        intended.append(expert.intended)
+        simulator.step(commands[-1])
+    commands, intended = np.array(commands), np.array(intended)
+    stalled = (np.diff(commands, axis=0) == 0).all(axis=1)
+    assert 5 < stalled.sum() < 55
+    # It means to go on all the while.
+    assert (np.abs(intended[1:] - commands[1:])[stalled].max(axis=1) > 1e-4).all()
+
+
+def test_an_undisturbed_expert_commands_what_it_intends(simulator):
+    simulator.reset(2, REACH_RED)
+    expert = ArmExpert(REACH_RED)
+    for _ in range(10):
+        command = expert.act(sight_from_truth(simulator.truth()))
+        np.testing.assert_array_equal(command, expert.intended)
+        simulator.step(command)
 
 
 def test_what_happens_follows_from_the_seed():

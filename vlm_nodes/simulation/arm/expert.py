@@ -81,6 +81,9 @@ class Shake:
         kick_rad: standard deviation of sudden pushes.
         kick_probability: of one at a tick.
         push_share: how much of all this there is while the box is pushed and when at the aim.
+        stall_probability: at a tick, of a stall: the arm stays where it is for a while.
+        stall_ticks: the longest stall.
+        slowest: share of the usual speed that an episode has at least; the rest is drawn.
     """
 
     noise_rad: float = 0.006
@@ -88,6 +91,9 @@ class Shake:
     kick_rad: float = 0.05
     kick_probability: float = 0.05
     push_share: float = 0.1
+    stall_probability: float = 0.03
+    stall_ticks: int = 10
+    slowest: float = 0.6
 
 
 class _Phase(Enum):
@@ -124,6 +130,8 @@ class ArmExpert:
         self._shake = shake
         self._rng = np.random.default_rng([seed, 43])
         self._noise = np.zeros(4)
+        self._pace = self._rng.uniform(shake.slowest, 1.0) if shake else 1.0
+        self._stalled, self._held = 0, np.zeros(4)
         self._phase = _Phase.APPROACH
         self._speed_m_s = 0.0
         self._limits = Limits()
@@ -136,7 +144,12 @@ class ArmExpert:
         goal, speed, steady = self._plan(sight, tip)
         targets = _joints_near(self._step_toward(goal, tip, speed), sight.joints)
         self.intended = self._limits.clip(targets)
-        return self._limits.clip(targets + self._shaken(steady))
+        if self._stalls():
+            # It begins anew from rest.
+            self._speed_m_s = 0.0
+            return self._held
+        self._held = self._limits.clip(targets + self._shaken(steady))
+        return self._held
 
     def _plan(
         self, sight: Sight, tip: NDArray[np.float64]
@@ -181,8 +194,20 @@ class ArmExpert:
         distance = float(np.linalg.norm(way))
         faster = self._speed_m_s + _START_M_S2 * self._tick_s
         self._speed_m_s = min(speed_m_s, faster, float(np.sqrt(2 * _BRAKE_M_S2 * distance)))
-        step = self._speed_m_s * (self._tick_s + _LAG_S)
+        step = self._pace * self._speed_m_s * (self._tick_s + _LAG_S)
         return goal if step >= distance else tip + way / distance * step
+
+    def _stalls(self) -> bool:
+        """Whether the arm stays where it is; never at the start, nor when it lets the box go."""
+        if self._shake is None or self._phase is _Phase.RELEASE or not self._held.any():
+            return False
+        if self._stalled:
+            self._stalled -= 1
+            return True
+        if self._rng.random() < self._shake.stall_probability:
+            self._stalled = int(self._rng.integers(self._shake.stall_ticks))
+            return True
+        return False
 
     def _shaken(self, steady: bool) -> NDArray[np.float64]:
         if self._shake is None:

@@ -32,7 +32,7 @@ TOPICS: Final = {
 }
 LEAST_TICKS: Final = 40
 """Episodes go on for so long even where the task is done before: staying is to be learnt too."""
-MOST_TICKS: Final = 80
+MOST_TICKS: Final = 140
 _AFTER_TICKS: Final = 10
 """And for so long after it is done."""
 
