@@ -126,7 +126,7 @@ def declare_parameters(node: Node, parameters: Sequence[Parameter]) -> dict[str,
             choices = ', '.join(parameter.choices)
             raise StartError(f'parameter {parameter.name} is {value!r}, not one of {choices}')
         # An empty list has no type in a YAML file: [''] stands for it.
-        values[parameter.name] = [v for v in value if v] if isinstance(value, list) else value
+        values[parameter.name] = [v for v in value if v != ''] if isinstance(value, list) else value
     return values
 
 
