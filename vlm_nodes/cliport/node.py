@@ -118,8 +118,8 @@ class CliportNode(Node):
         self._buffer = Buffer(cache_time=Duration(seconds=values['tf_cache_s']))
         self._listener = TransformListener(self._buffer, self)
         self._outputs = AnswerTopics(self)
-        self._worker: NewestWorker[_Request | None] = NewestWorker(
-            self._work, on_error=self._on_error, name='planner'
+        self._worker: NewestWorker[Callable[[], None]] = NewestWorker(
+            lambda job: job(), on_error=self._on_error, name='planner'
         )
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(
@@ -252,10 +252,7 @@ class CliportNode(Node):
 
     # The worker's thread ------------------------------------------------------------------------
 
-    def _work(self, request: _Request | None) -> None:
-        if request is None:
-            self._look()
-            return
+    def _work(self, request: _Request) -> None:
         try:
             request.answer = self._plan(request)
         except _CancelledError:
@@ -392,7 +389,7 @@ class CliportNode(Node):
             )
             return
         try:
-            self._worker.offer(f'request {id(request)}', request)
+            self._worker.offer(f'request {id(request)}', lambda: self._work(request))
             while not request.done.wait(POLL_S) and not self._worker.stopping.is_set():
                 follow()
             follow()
@@ -428,13 +425,17 @@ class CliportNode(Node):
         if not answer.refusal:
             self._statistics.count('plans')
             self._statistics.time('request', took_s * 1e3)
-            for note in answer.notes:
-                self.get_logger().warning(note)
+            if answer.notes:
+                self._warn('; '.join(answer.notes))
         elif answer.kind == 'cancelled':
             self._statistics.count('cancelled')
         else:
             self._statistics.count(f'refused {answer.kind}')
-            self.get_logger().warning(f'no plan: {message}')
+            self._warn(f'no plan: {message}')
+
+    def _warn(self, text: str) -> None:
+        # Whoever asks again and again gets each answer; the log need not.
+        self.get_logger().warning(text, throttle_duration_sec=WARN_PERIOD_S)
 
     # Output -------------------------------------------------------------------------------------
 
@@ -456,7 +457,7 @@ class CliportNode(Node):
         try:
             self._outputs.publish()
             if self._outputs.wants_heightmap() and self._worker.idle():
-                self._worker.offer('look', None)
+                self._worker.offer('look', self._look)
             self._publish_diagnostics()
         except Exception as error:  # what fails in one period must not end the node
             self._on_error(error)
