@@ -135,14 +135,28 @@ def test_without_a_reference_the_first_image_is_one(recordings: Recordings) -> N
 
 
 def test_an_order_is_drawn_for_each_epoch_and_can_be_drawn_again() -> None:
-    sampler, again = Shuffled(20, seed=3), Shuffled(20, seed=3)
+    lengths = [10 + n % 7 for n in range(20)]
+    sampler, again = Shuffled(lengths, 3, seed=3), Shuffled(lengths, 3, seed=3)
     first = list(sampler)
     assert sorted(first) == list(range(20))
     sampler.set_epoch(1)
     assert list(sampler) != first
     again.set_epoch(1)
     assert list(again) == list(sampler)
-    assert list(Shuffled(20, seed=4)) != first
+    assert list(Shuffled(lengths, 3, seed=4)) != first
+
+
+def test_batches_hold_episodes_of_similar_lengths_and_come_in_no_order_of_them() -> None:
+    lengths = np.random.default_rng(0).integers(20, 120, 403)
+    order = np.array(list(Shuffled(lengths, 8, seed=0)))
+    assert sorted(order.tolist()) == list(range(403))
+    batches = lengths[order[:400]].reshape(-1, 8)
+    padded = batches.max(axis=1, keepdims=True) - batches
+    unsorted = lengths[:400].reshape(-1, 8)
+    drawn = unsorted.max(axis=1, keepdims=True) - unsorted
+    assert padded.mean() < drawn.mean() / 2
+    longest = batches.max(axis=1)
+    assert abs(np.corrcoef(longest, np.arange(50))[0, 1]) < 0.5
 
 
 def test_a_policy_of_other_joints_is_refused(recordings: Recordings) -> None:

@@ -21,6 +21,7 @@ from vlm_nodes.sarnn.preprocess import Preprocessor
 from vlm_nodes.sarnn.recordings import Recordings, RecordingsError, Split
 
 TARGETS = ('joints', 'actions')
+BATCHES_A_POOL = 4
 
 
 class Sequences(Dataset[Batch]):
@@ -63,6 +64,11 @@ class Sequences(Dataset[Batch]):
     def __len__(self) -> int:
         """How many episodes."""
         return len(self._split)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Ticks of each episode."""
+        return self._split.lengths
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -139,22 +145,34 @@ class Sequences(Dataset[Batch]):
 class Shuffled(Sampler[int]):
     """Episodes in an order drawn anew for every epoch, which a resumed training draws again.
 
+    Episodes that come together in a batch are of similar lengths, since the shorter ones are
+    padded: the drawn order is cut into pools of some batches, and each pool is put in order of
+    length. Batches then come in an order drawn again, the last, smaller one at the end.
+
     Args:
-        count: How many.
+        lengths: Of the episodes, in ticks.
+        batch_size: Episodes that come together.
         seed: Of the draws.
     """
 
-    def __init__(self, count: int, seed: int) -> None:
-        self._count, self._seed, self._epoch = count, seed, 0
+    def __init__(self, lengths: Sequence[int] | NDArray[np.int64], batch_size: int, seed: int):
+        self._lengths = np.asarray(lengths)
+        self._batch_size, self._seed, self._epoch = batch_size, seed, 0
 
     def __len__(self) -> int:
         """How many episodes."""
-        return self._count
+        return len(self._lengths)
 
     def __iter__(self) -> Iterator[int]:
         """This epoch's order."""
         rng = np.random.default_rng([self._seed, self._epoch])
-        return iter(rng.permutation(self._count).tolist())
+        order = rng.permutation(len(self))
+        size = BATCHES_A_POOL * self._batch_size
+        pools = [order[begin : begin + size] for begin in range(0, len(order), size)]
+        order = np.concatenate([pool[np.argsort(self._lengths[pool])] for pool in pools])
+        whole = len(order) - len(order) % self._batch_size
+        batches = rng.permutation(order[:whole].reshape(-1, self._batch_size))
+        return iter([*batches.flatten().tolist(), *order[whole:].tolist()])
 
     def set_epoch(self, epoch: int) -> None:
         """What Lightning calls before an epoch."""

@@ -92,10 +92,11 @@ def _fit(trainer: Any, prepared: Prepared, options: argparse.Namespace, folder: 
 
 
 def _loader(data: Sequences, options: argparse.Namespace, *, shuffle: bool) -> DataLoader[Batch]:
+    size = min(options.batch_size, len(data))
     return DataLoader(
         data,
-        batch_size=min(options.batch_size, len(data)),
-        sampler=Shuffled(len(data), options.seed) if shuffle else None,
+        batch_size=size,
+        sampler=Shuffled(data.lengths, size, options.seed) if shuffle else None,
         num_workers=options.workers,
         collate_fn=collate,
         persistent_workers=options.workers > 0,

@@ -91,9 +91,9 @@ class Shake:
     kick_rad: float = 0.05
     kick_probability: float = 0.05
     push_share: float = 0.1
-    stall_probability: float = 0.03
-    stall_ticks: int = 10
-    slowest: float = 0.6
+    stall_probability: float = 0.025
+    stall_ticks: int = 8
+    slowest: float = 0.7
 
 
 class _Phase(Enum):
