@@ -89,6 +89,7 @@ setup(
             'index_map = vlm_nodes.mapping.index_map:main',
             'make_label_images = vlm_nodes.simulation.label_data:main',
             'make_dataset = bag_tools.make_dataset:main',
+            'make_street = vlm_nodes.simulation.street.command:main',
             'mapping_node = vlm_nodes.executables:mapping_node',
             'npz2bag = bag_tools.npz2bag:main',
             'playback_node = vlm_nodes.executables:playback_node',

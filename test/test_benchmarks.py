@@ -15,6 +15,14 @@ TINY_WEIGHTS = REPOSITORY / 'vlm_nodes' / 'clip' / 'models' / 'tiny.safetensors'
 PATIENCE_S = 110
 
 KEYS = {
+    'cliport_demos': ('episodes_per_min_core', 'bytes_per_step', 'oracle_success_min'),
+    'cliport_step': (
+        'infer_s',
+        'train_s_b1',
+        'train_s_per_sample_b4',
+        'peak_gb',
+        'checkpoint_mb',
+    ),
     'fusion': ('ms_per_frame', 'speedup_vs_loop', 'points_per_s'),
     'kitchen': (
         'frames_fused',
@@ -32,6 +40,9 @@ KEYS = {
     ),
     'query': ('ms_50k', 'ms_200k', 'ms_1m', 'read_ratio_1m', 'mb_per_million'),
     'rooms': ('recall_seen', 'recall_unseen', 'miou', 'moved_forgotten', 'rooms'),
+    'sarnn_sim': ('success', 'success_shuffled_text', 'success_no_touch', 'episodes'),
+    'sarnn_step': ('ms_64', 'ms_128', 'p99_over_median', 'rss_growth_mb'),
+    'sarnn_train': ('cpu_s_per_batch', 'peak_gb'),
     'tiny_clip': ('miou_seen', 'miou_unseen', 'megabytes'),
 }
 needs_tiny = pytest.mark.skipif(
@@ -100,6 +111,30 @@ def test_of_the_mapping_node():
     assert figures['overhead_ms'] > 0
     assert figures['query_p99_ms'] >= figures['query_p50_ms'] > 0
     assert 0 <= figures['dropped_share_30hz'] <= 1
+
+
+@pytest.mark.parametrize('name', ['sarnn_step', 'sarnn_train'])
+def test_of_the_policy(name):
+    figures = run_quick(name)
+    assert all(figures[key] > 0 for key in KEYS[name] if key != 'rss_growth_mb')
+
+
+@needs_tiny
+def test_of_policies_on_the_arm():
+    figures = run_quick('sarnn_sim')
+    assert figures['episodes'] == 3
+    assert all(0 <= figures[key] <= 1 for key in figures if key.startswith('success'))
+
+
+def test_of_tabletop_demonstrations():
+    figures = run_quick('cliport_demos', '--tasks', 'put-block-in-bowl')
+    assert figures['oracle_success_min'] == 1
+    assert figures['bytes_per_step'] > 1000
+
+
+def test_of_the_cliport_network():
+    figures = run_quick('cliport_step')
+    assert all(figures[key] > 0 for key in KEYS['cliport_step'])
 
 
 def test_rooms_of_training_are_refused():

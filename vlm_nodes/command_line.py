@@ -14,6 +14,8 @@ _ERRORS = (
     ('vlm_nodes.mapping.datasets', 'DatasetError'),
     ('vlm_nodes.mapping.map_file', 'MapFileError'),
     ('vlm_nodes.clip.weights', 'WeightsError'),
+    ('vlm_nodes.sarnn.checkpoint', 'CheckpointError'),
+    ('vlm_nodes.simulation.gl', 'RenderingUnavailableError'),
 )
 
 
