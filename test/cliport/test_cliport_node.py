@@ -154,7 +154,7 @@ def test_a_robot_that_moved_waits_for_images_of_what_is_so_now(ros_domain, check
     with cliport_rig(ros_domain, checkpoint, image_timeout_s=0.5, **UNSURE) as rig:
         assert rig.ask(SENTENCE).success
         rig.stamp_ns = rig.robot.get_clock().now().nanoseconds - 10 * messages.SECOND_NS
-        rig.node._views.forget()
+        rig.node._rig._views.forget()
         stale = rig.ask(SENTENCE)
         assert not stale.success
         assert 'too old by their stamps' in stale.message
@@ -207,7 +207,7 @@ def test_a_camera_that_lacks_something_is_named(ros_domain, checkpoint):
         rig.complains("no transform from 'left_lens'")
         rig.send_tf('front', 'left', 'right')
         rig.silent.add('right/depth')
-        rig.node._views.forget()
+        rig.node._rig._views.forget()
         answer = rig.ask(SENTENCE)
         assert not answer.success
         assert 'right sent no depth' in answer.message
@@ -219,10 +219,10 @@ def test_a_camera_that_lacks_something_is_named(ros_domain, checkpoint):
 def test_a_camera_without_calibration_and_images_of_two_sizes_are_told(ros_domain, checkpoint):
     with cliport_rig(ros_domain, checkpoint, **UNSURE) as rig:
         rig.silent.add('front/camera_info')
-        rig.node._cameras[0].camera = None
+        rig.node._rig._cameras[0].camera = None
         # One that is still under way may come.
         time.sleep(0.2)
-        rig.node._cameras[0].camera = None
+        rig.node._rig._cameras[0].camera = None
         answer = rig.ask(SENTENCE)
         assert (answer.success, answer.message) == (
             False,
@@ -240,9 +240,9 @@ def test_a_camera_without_calibration_and_images_of_two_sizes_are_told(ros_domai
             publisher.publish(messages.image_message(depth, '32FC1', header))
 
         # Paired by stamps that are near each other.
-        rig.node._views._slop_ns = 10 * messages.SECOND_NS
+        rig.node._rig._views._slop_ns = 10 * messages.SECOND_NS
         timer = rig.robot.create_timer(0.05, small_depth)
-        rig.node._views.forget()
+        rig.node._rig._views.forget()
         answer = rig.ask(SENTENCE)
         timer.cancel()
         assert not answer.success

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.action import ActionServer, CancelResponse
@@ -18,16 +17,13 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallb
 from rclpy.clock import JumpThreshold
 from rclpy.duration import Duration
 from rclpy.node import Node
-from tf2_ros import Buffer, TransformListener
 from vlm_interfaces.action import PlanPickPlace as PlanPickPlaceAction
 from vlm_interfaces.srv import PlanPickPlace
 
 from vlm_nodes import messages
 from vlm_nodes.clip.encoder import EncoderConfig
 from vlm_nodes.clip.weights import WeightsError
-from vlm_nodes.cliport.camera_topics import CameraTopics
 from vlm_nodes.cliport.checkpoint import CheckpointError, read_page
-from vlm_nodes.cliport.heightmap import View
 from vlm_nodes.cliport.outputs import AnswerTopics
 from vlm_nodes.cliport.parameters import (
     PARAMETERS,
@@ -37,13 +33,12 @@ from vlm_nodes.cliport.parameters import (
 )
 from vlm_nodes.cliport.planner import STAGES, Answer, Planner
 from vlm_nodes.cliport.policy import CliportPolicy
-from vlm_nodes.cliport.views import SECOND_NS, NewestViews, NoImagesError, Pair
+from vlm_nodes.cliport.rig import CameraRig, NoViewsError
+from vlm_nodes.cliport.views import SECOND_NS, NoImagesError
 from vlm_nodes.live.newest import NewestWorker
-from vlm_nodes.live.stamps import StampWatch
 from vlm_nodes.live.statistics import Statistics, resident_megabytes
 from vlm_nodes.node import STEADY, StartError, declare_parameters
 from vlm_nodes.node import main as run_node
-from vlm_nodes.transforms import MissingTransformError, lookup_matrix
 
 WARN_PERIOD_S = 5.0
 POLL_S = 0.01
@@ -53,14 +48,6 @@ MOST_REQUESTS = 2
 
 class _CancelledError(Exception):
     pass
-
-
-class _NoViewsError(Exception):
-    """What the cameras sent cannot be used; the first argument says in a word or two why."""
-
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(reason)
-        self.kind = kind
 
 
 @dataclass(eq=False)
@@ -101,33 +88,26 @@ class CliportNode(Node):
         super().__init__('cliport_node', **options)
         self._values = values = declare_parameters(self, PARAMETERS)
         self._statistics = Statistics()
-        self._stamps = StampWatch()
         self._last = ''
         self._seen: dict[str, str] = {}
         self._trouble: tuple[float, str] | None = None
         self._places = threading.BoundedSemaphore(MOST_REQUESTS)
         names = self._camera_names()
-        self._scales = {
-            name: np.float32(scale)
-            for name, scale in zip(
-                names, declare_parameters(self, camera_parameters(names)).values(), strict=True
-            )
-        }
+        scales = declare_parameters(self, camera_parameters(names))
         self._planner = self._load()
-        self._views = NewestViews(names, values['sync_slop_s'])
-        self._buffer = Buffer(cache_time=Duration(seconds=values['tf_cache_s']))
-        self._listener = TransformListener(self._buffer, self)
         self._outputs = AnswerTopics(self)
         self._worker: NewestWorker[Callable[[], None]] = NewestWorker(
             lambda job: job(), on_error=self._on_error, name='planner'
+        )
+        self._rig = CameraRig(
+            self, dict(zip(names, scales.values(), strict=True)), values, self._on_restart
         )
         self._jump_handle = self.get_clock().create_jump_callback(
             JumpThreshold(
                 min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True
             ),
-            post_callback=lambda jump: self._restart('the clock jumped back'),
+            post_callback=lambda jump: self._rig.restart('the clock jumped back'),
         )
-        self._cameras = [CameraTopics(self, name, values, self._views, self._saw) for name in names]
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._serve()
         self.create_timer(
@@ -209,47 +189,6 @@ class CliportNode(Node):
             cancel_callback=lambda goal: CancelResponse.ACCEPT,
         )
 
-    # Images -------------------------------------------------------------------------------------
-
-    def _saw(self, topic: str, stamp_ns: int) -> None:
-        if self._stamps.jumped_back(topic, stamp_ns):
-            self._restart(f'stamps of {topic} jumped back')
-
-    def _restart(self, why: str) -> None:
-        self.get_logger().warning(f'{why}: images forgotten')
-        self._statistics.count('restarts of time')
-        self._buffer.clear()
-        self._stamps.clear()
-        self._views.forget()
-
-    def _view(self, camera: CameraTopics, pair: Pair) -> View:
-        """A camera's pair as the planner takes it."""
-        deadline = time.monotonic() + self._values['tf_timeout_s']
-        while camera.camera is None:
-            # Like tf it may come later than the first images.
-            if time.monotonic() >= deadline or self._worker.stopping.wait(POLL_S):
-                topic = camera.topics['camera_info']
-                raise _NoViewsError('no camera_info', f'no usable camera_info on {topic}')
-        try:
-            pose = lookup_matrix(
-                self._buffer,
-                self._values['table_frame'],
-                pair.rgb.header.frame_id,
-                pair.rgb.header.stamp,
-                self._values['tf_timeout_s'],
-                self._worker.stopping,
-            )
-            depth_m = messages.depth_from_image(pair.depth) * self._scales[camera.name]
-            return View(messages.rgb_from_image(pair.rgb), depth_m, camera.camera, pose)
-        except MissingTransformError as error:
-            raise _NoViewsError('no transform', str(error)) from error
-        except ValueError as error:  # of messages too
-            where = camera.name or camera.topics['rgb']
-            raise _NoViewsError('bad message', f'images of {where}: {error}') from error
-
-    def _to_views(self, pairs: dict[str, Pair]) -> list[View]:
-        return [self._view(camera, pairs[camera.name]) for camera in self._cameras]
-
     # The worker's thread ------------------------------------------------------------------------
 
     def _work(self, request: _Request) -> None:
@@ -265,14 +204,15 @@ class CliportNode(Node):
 
     def _look(self) -> None:
         """A heightmap for who looks at it, without a question."""
-        pairs = self._views.newest()
-        if len(pairs) < len(self._cameras):
+        pairs = self._rig.newest()
+        if len(pairs) < len(self._rig.names):
             return
         try:
-            answer = self._planner.look(self._to_views(pairs), [c.name for c in self._cameras])
-        except _NoViewsError as error:
+            views = self._rig.views(pairs, self._worker.stopping)
+        except NoViewsError as error:
             self._trouble = (time.monotonic(), str(error))
             return
+        answer = self._planner.look(views, self._rig.names)
         self._take_in(answer, min(pair.stamp_ns for pair in pairs.values()), asked=False)
 
     def _plan(self, request: _Request) -> Answer:
@@ -283,13 +223,14 @@ class CliportNode(Node):
         if self._clock_stands_still():
             return Answer('use_sim_time is set, but nobody publishes /clock', 'no clock')
         try:
-            pairs = self._wait_for_images(request)
-            self._check(request)
-            views = self._to_views(pairs)
+            pairs = self._rig.wait(
+                request.asked_ns, request.asked_s, lambda: self._is_over(request)
+            )
+            views = self._rig.views(pairs, self._worker.stopping)
         except NoImagesError as error:
             self._check(request)
             return Answer('; '.join([str(error), *self._complaints(0.0)]), 'no images')
-        except _NoViewsError as error:
+        except NoViewsError as error:
             self._trouble = (time.monotonic(), str(error))
             return Answer(str(error), error.kind)
         request.stamp_ns = min(pair.stamp_ns for pair in pairs.values())
@@ -297,29 +238,23 @@ class CliportNode(Node):
             views,
             request.instruction,
             request.count,
-            names=[camera.name for camera in self._cameras],
+            names=self._rig.names,
             progress=lambda stage: self._begin(request, stage),
         )
         self._check(request)
         self._take_in(answer, request.stamp_ns, asked=True)
         return answer
 
-    def _wait_for_images(self, request: _Request) -> dict[str, Pair]:
-        max_age_s = self._values['max_age_s']
-        return self._views.wait(
-            after_ns=None if max_age_s < 0 else request.asked_ns - round(max_age_s * SECOND_NS),
-            after_s=request.asked_s if max_age_s == 0 else -np.inf,
-            timeout_s=self._values['image_timeout_s'],
-            is_over=lambda: request.cancelled.is_set() or self._worker.stopping.is_set(),
-        )
-
     def _begin(self, request: _Request, stage: str) -> None:
         self._check(request)
         request.stages.put(stage)
 
     def _check(self, request: _Request) -> None:
-        if request.cancelled.is_set() or self._worker.stopping.is_set():
+        if self._is_over(request):
             raise _CancelledError
+
+    def _is_over(self, request: _Request) -> bool:
+        return request.cancelled.is_set() or self._worker.stopping.is_set()
 
     def _take_in(self, answer: Answer, stamp_ns: int, *, asked: bool) -> None:
         """What everybody may know of an answer."""
@@ -330,12 +265,16 @@ class CliportNode(Node):
         if answer.heightmap:
             seen['coverage'] = f'{answer.heightmap.coverage:.3f}'
         for a in answer.agreements:
-            names = [self._cameras[i].name for i in (a.first, a.second)]
+            names = [self._rig.names[i] for i in (a.first, a.second)]
             seen[f'agreement mm {" ".join(names)}'] = f'{a.median_m * 1e3:.1f}'
         self._seen = seen
         for stage, milliseconds in answer.times_ms.items():
             self._statistics.time(stage, milliseconds)
         self._outputs.show(answer, self._header(stamp_ns), asked=asked)
+
+    def _on_restart(self, why: str) -> None:
+        self.get_logger().warning(f'{why}: images forgotten')
+        self._statistics.count('restarts of time')
 
     def _on_error(self, error: Exception) -> None:
         self._trouble = (time.monotonic(), f'{type(error).__name__}: {error}')
@@ -443,12 +382,7 @@ class CliportNode(Node):
         return messages.header_message(self._values['table_frame'], stamp_ns)
 
     def _complaints(self, patience_s: float) -> list[str]:
-        now_s = time.monotonic()
-        complaints = [
-            f'{camera.name}: {complaint}' if camera.name else complaint
-            for camera in self._cameras
-            if (complaint := camera.watch.complaint(now_s, patience_s, self.count_publishers))
-        ]
+        complaints = self._rig.complaints(patience_s)
         if complaints and self._clock_stands_still():
             complaints.append('use_sim_time is set, but nobody publishes /clock')
         return complaints
@@ -472,7 +406,7 @@ class CliportNode(Node):
         now_ns = self.get_clock().now().nanoseconds
         ages = {
             f'age s {camera}'.strip(): f'{(now_ns - pair.stamp_ns) / SECOND_NS:.3f}'
-            for camera, pair in self._views.newest().items()
+            for camera, pair in self._rig.newest().items()
         }
         values = {
             **ages,
