@@ -1,0 +1,76 @@
+"""What rays should see, as numbers to be made small."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vlm_nodes.langocc.errors import LangOccError
+from vlm_nodes.langocc.model import Seen, Volume
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """How much each part counts.
+
+    Attributes:
+        squared: Of squared differences, which a ray's opacity counts in.
+        cosine: Of 1 - cosine.
+        depth: Of LiDAR distances, where rays have some; relative to the distance.
+        sparsity: Of mean opacity of voxels, which empties what no ray speaks of.
+
+    Raises:
+        LangOccError: A weight is negative, or features count for nothing.
+    """
+
+    squared: float = 1.0
+    cosine: float = 0.3
+    depth: float = 0.0
+    sparsity: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Check every value and name the bad one."""
+        for name, value in vars(self).items():
+            if not 0 <= value < float('inf'):
+                raise LangOccError(f'weight {name} must be at least 0, is {value}')
+        if self.squared + self.cosine == 0:
+            raise LangOccError('features must count: squared and cosine are both 0')
+
+
+def ray_losses(
+    seen: Seen,
+    volume: Volume,
+    features: Tensor,
+    weights: LossWeights,
+    voxel_m: float,
+    depth_m: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """The parts, weighted, and `loss`, their sum.
+
+    Args:
+        seen: What rays see.
+        volume: That they go through.
+        features: (B, R, D) unit vectors that they should see.
+        weights: Of the parts.
+        voxel_m: Edge of a voxel.
+        depth_m: (B, R) distances, NaN where unknown; looked at where depth counts.
+    """
+    cosine = functional.cosine_similarity(seen.features, features, dim=-1)
+    squared = (seen.features - features).square().sum(-1)
+    parts = {
+        'squared': weights.squared * squared.mean(),
+        'cosine': weights.cosine * (1 - cosine).mean(),
+    }
+    if weights.sparsity:
+        opacity = 1 - torch.exp(-volume.density * voxel_m)
+        parts['sparsity'] = weights.sparsity * opacity.mean()
+    if weights.depth:
+        if depth_m is None:
+            raise LangOccError('depth counts, but the rays have none: extract them from LiDAR')
+        known = torch.isfinite(depth_m)
+        gap = (seen.depth_m - depth_m.nan_to_num(1.0)).abs() / depth_m.nan_to_num(1.0).clamp(min=1)
+        parts['depth'] = weights.depth * (gap * known).sum() / known.sum().clamp(min=1)
+    return {**parts, 'loss': torch.stack(list(parts.values())).sum()}

@@ -1,0 +1,208 @@
+"""LangOcc: surround pictures to density and features in voxels, and rays through them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vlm_nodes.langocc.backbone import Backbone
+from vlm_nodes.langocc.config import LangOccConfig
+from vlm_nodes.langocc.lifting import Rig, Tables, lift
+from vlm_nodes.langocc.rays import Rays
+from vlm_nodes.langocc.rendering import render
+from vlm_nodes.langocc.volume import Trunk3d, coordinates, warp
+
+MEAN: Final = (0.485, 0.456, 0.406)
+STD: Final = (0.229, 0.224, 0.225)
+"""Of RGB in [0, 1]: ImageNet's, which ResNet-50 weights are for."""
+
+_FIRST_DENSITY: Final = 0.1
+"""1/m everywhere before training: light reaches most of the grid, and stops somewhere."""
+
+_SKY_WAVES: Final = (1.0, 2.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Surround:
+    """Pictures of a batch of moments.
+
+    Attributes:
+        images: (B, N, 3, H, W) float32 in [0, 1] at the configuration's size; what missing
+            cameras have does not matter.
+        rigs: B rigs of N views, None where a camera is missing.
+    """
+
+    images: Tensor
+    rigs: Sequence[Rig]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """What a network says of a batch of moments.
+
+    Attributes:
+        density: (B, 1, X, Y, Z) 1/m.
+        hidden: (B, C, X, Y, Z) unit vectors; `LangOcc.decode` makes features of them.
+    """
+
+    density: Tensor
+    hidden: Tensor
+
+    def mirrored(self, axis: int) -> Volume:
+        """Behind a mirror across x (0) or y (1), for a grid that is even about the vehicle."""
+        return Volume(self.density.flip(axis + 2), self.hidden.flip(axis + 2))
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What rays see.
+
+    Attributes:
+        features: (B, R, D); of unit length where a ray ends in one thing.
+        opacity: (B, R) how much of it is inside the grid.
+        depth_m: (B, R) along the ray.
+    """
+
+    features: Tensor
+    opacity: Tensor
+    depth_m: Tensor
+
+
+class LangOcc(nn.Module):
+    """The network of a configuration, untrained."""
+
+    def __init__(self, config: LangOccConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tables = Tables(config)
+        self.backbone = Backbone(config)
+        self.depth = nn.Sequential(
+            nn.Conv2d(config.neck + 6, config.neck, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(config.neck, config.bins, 1),
+        )
+        self.context = nn.Conv2d(config.neck + 6, config.lifted, 1)
+        self.norm = nn.GroupNorm(8, config.lifted)
+        moments = 2 if config.previous else 1
+        self.trunk = Trunk3d(config.lifted * moments + 4, config.trunk)
+        width = config.trunk[0]
+        self.density = nn.Conv3d(width, 1, 1)
+        self.hidden = nn.Sequential(
+            nn.Conv3d(width, config.hidden, 1),
+            nn.ReLU(),
+            nn.Conv3d(config.hidden, config.hidden, 1),
+        )
+        self.sky = Sky(config.hidden)
+        self.code = nn.Parameter(torch.empty(config.feature_dim, config.hidden))
+        nn.init.orthogonal_(self.code)
+        first = torch.full((1,), float(np.log(np.expm1(_FIRST_DENSITY))))
+        self.density.bias = nn.Parameter(first)
+        self.register_buffer('_places', coordinates(config.grid), persistent=False)
+        for name, numbers in (('_mean', MEAN), ('_std', STD)):
+            constant = torch.tensor(numbers).reshape(3, 1, 1)
+            self.register_buffer(name, constant, persistent=False)
+
+    def forward(
+        self,
+        now: Surround,
+        previous: Surround | None = None,
+        previous_from_now: Tensor | None = None,
+    ) -> Volume:
+        """Density and hidden features of a batch.
+
+        Args:
+            now: Pictures.
+            previous: Earlier ones, where the configuration fuses them; None counts as unknown.
+            previous_from_now: (B, 4, 4) from the ego frame now to the one of the earlier pictures.
+
+        Raises:
+            ValueError: There is an earlier moment without a pose, or the other way round.
+        """
+        if (previous is None) != (previous_from_now is None):
+            raise ValueError('earlier pictures and their pose must come together')
+        lifted = self.lift(now)
+        parts = [lifted]
+        if self.config.previous:
+            if previous is None or previous_from_now is None:
+                parts.append(torch.zeros_like(lifted))
+            else:
+                parts.append(warp(self.lift(previous), self.config.grid, previous_from_now))
+        places: Tensor = self._places  # type: ignore[assignment]
+        parts.append(places.to(lifted.dtype).expand(len(lifted), *places.shape))
+        trunk = self.trunk(torch.cat(parts, dim=1))
+        density = functional.softplus(self.density(trunk).float())
+        return Volume(density, functional.normalize(self.hidden(trunk).float(), dim=1))
+
+    def lift(self, surround: Surround) -> Tensor:
+        """Pictures to lifted features, (B, lifted, X, Y, Z)."""
+        batch, cameras = surround.images.shape[:2]
+        tables = [self.tables.of(rig, surround.images.device) for rig in surround.rigs]
+        mean: Tensor = self._mean  # type: ignore[assignment]
+        std: Tensor = self._std  # type: ignore[assignment]
+        normal = ((surround.images - mean) / std).flatten(0, 1)
+        features = self.backbone(normal)
+        rays = torch.cat([table.rays for table in tables]).to(features.dtype)
+        features = torch.cat([features, rays], dim=1)
+        context = self.context(features).unflatten(0, (batch, cameras))
+        depth = self.depth(features).float().softmax(dim=1).to(features.dtype)
+        # Even depth gives every bin 1: what is lifted has the size of what is seen.
+        depth = (depth * self.config.bins).unflatten(0, (batch, cameras))
+        volumes = [lift(context[b], depth[b], table, self.config) for b, table in enumerate(tables)]
+        lifted: Tensor = self.norm(torch.stack(volumes))
+        return lifted
+
+    def render(self, volume: Volume, rays: Rays, *, jitter: bool = False) -> Seen:
+        """What rays (B, R) see: the volume's features, and the sky with what opacity is left."""
+        seen = render(
+            volume.density, volume.hidden, rays, self.config.grid, self.config.sampling,
+            jitter=jitter,
+        )  # fmt: skip
+        left = (1 - seen.opacity)[..., None]
+        hidden = seen.features + left * self.sky(rays.directions)
+        return Seen(self.decode(hidden), seen.opacity, seen.depth_m)
+
+    def decode(self, hidden: Tensor) -> Tensor:
+        """Hidden features (..., C) in the space of texts, (..., D).
+
+        The map is linear and keeps lengths, so that decoding a ray's sum is exactly the sum of its
+        decoded samples, at a cost of one product a ray.
+        """
+        return hidden @ self.decoder().T
+
+    def decoder(self) -> Tensor:
+        """(D, C) orthonormal columns."""
+        with torch.autocast(self.code.device.type, enabled=False):
+            columns: Tensor = torch.linalg.qr(self.code.float()).Q
+        return columns
+
+    def encode_text(self, text: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Text vectors (N, D) as (N, C), to be compared with hidden features.
+
+        The products are those with decoded features, so that voxels never need D numbers.
+        """
+        with torch.no_grad():
+            encoded = torch.from_numpy(text).to(self.code.device) @ self.decoder()
+        return np.asarray(encoded.cpu().numpy(), np.float32)
+
+
+class Sky(nn.Module):
+    """What lies behind the grid, by direction: sky above, and what a street mostly ends in."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inputs = 3 * (1 + 2 * len(_SKY_WAVES))
+        self.layers = nn.Sequential(nn.Linear(inputs, 48), nn.ReLU(), nn.Linear(48, channels))
+
+    def forward(self, directions: Tensor) -> Tensor:
+        """(..., 3) unit vectors -> (..., C) unit vectors."""
+        waves = [directions]
+        for wave in _SKY_WAVES:
+            waves += [(directions * wave * torch.pi).sin(), (directions * wave * torch.pi).cos()]
+        return functional.normalize(self.layers(torch.cat(waves, dim=-1)).float(), dim=-1)
