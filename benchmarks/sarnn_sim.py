@@ -49,6 +49,14 @@ from vlm_nodes.simulation.arm.tasks import FIRST_HELD_OUT_SEED, PUSH, TASKS, hel
 REPOSITORY = Path(__file__).resolve().parents[1]
 PATIENCE_S, LONGEST_S = 60.0, 15.0
 SPEED_LIMIT = 3.0
+TRAINING = {
+    '--target': 'actions',
+    '--batch_size': 8,
+    '--epoch': 40,
+    '--image_share': 0.1,
+    '--clip_image_size': 128,
+    '--precision': 'bf16',
+}
 
 
 def tool(name: str, *words: object) -> None:
@@ -68,14 +76,25 @@ def make_data(folder: Path, episodes: int, workers: int) -> Path:
     return data
 
 
+def train(data: Path, folder: Path, changes: dict[str, object]) -> Path:
+    """Train a policy without depth; returns its file."""
+    words = [word for option in (TRAINING | changes).items() for word in option]
+    tool('train_clip_sarnn', '--data', data, '--log', folder, '--tag', 'arm', '--no_depth', *words)
+    return folder / 'arm' / 'policy.safetensors'
+
+
 class Run:
     """sim_arm_node and policy_node in a graph, an episode after the other."""
 
-    def __init__(self, graph: LiveGraph, policy: Path, speed: float, touch: bool) -> None:
+    def __init__(
+        self, graph: LiveGraph, policy: Path, options: argparse.Namespace, touch: bool = True
+    ) -> None:
         self.graph = graph
+        self.longest_s = 1.0 if options.quick else LONGEST_S
         self.story: dict[str, Any] = {}
         self._untouched: Image | None = None
-        graph.start('sim_arm', 'vlm_nodes.simulation.arm.node', {'realtime_factor': speed})
+        speed = {'realtime_factor': options.speed}
+        graph.start('sim_arm', 'vlm_nodes.simulation.arm.node', speed)
         gelsight = 'gelsight1/image_raw' if touch else 'no_contact'
         graph.start(
             'policy',
@@ -117,9 +136,9 @@ class Run:
             lambda: (
                 self.story['success']
                 or self.story['failed']
-                or self.story['stamp_ns'] - start_ns > LONGEST_S * 1e9
+                or self.story['stamp_ns'] - start_ns > self.longest_s * 1e9
             ),
-            PATIENCE_S + LONGEST_S,
+            PATIENCE_S + self.longest_s,
             'the end of the episode',
         )
         story = dict(self.story)
@@ -142,14 +161,17 @@ class Run:
         self._blank.publish(self._untouched)
 
 
-def share(policy: Path, speed: float, episodes: Sequence[tuple[int, str, str]]) -> list[bool]:
+def share(
+    policy: Path, options: argparse.Namespace, episodes: Sequence[tuple[int, str, str]]
+) -> list[bool]:
     """Success of (seed, task, told text) episodes."""
     with LiveGraph() as graph:
-        run = Run(graph, policy, speed, touch=True)
+        run = Run(graph, policy, options)
         return [run.episode(*episode) for episode in episodes]
 
 
-def measure(policy: Path, seeds: Sequence[int], speed: float) -> dict[str, float]:
+def measure(policy: Path, options: argparse.Namespace) -> dict[str, float]:
+    seeds: Sequence[int] = options.seeds
     rng = np.random.default_rng(44)
     told = [(seed, task, task) for seed in seeds for task in TASKS]
     shuffled = [(seed, task, str(rng.choice(TASKS))) for seed, task, _ in told]
@@ -157,17 +179,17 @@ def measure(policy: Path, seeds: Sequence[int], speed: float) -> dict[str, float
         (seed, task, str(rng.choice([text for text in TASKS if text != task])))
         for seed, task, _ in told
     ]
-    done = share(policy, speed, told)
+    done = share(policy, options, told)
     of_task = {task: [d for d, e in zip(done, told, strict=True) if e[1] == task] for task in TASKS}
     result = {
         'success': mean(done),
-        'success_shuffled_text': mean(share(policy, speed, shuffled)),
-        'success_other_text': mean(share(policy, speed, other)),
+        'success_shuffled_text': mean(share(policy, options, shuffled)),
+        'success_other_text': mean(share(policy, options, other)),
         'success_touch': mean(of_task[PUSH]),
     }
     result |= {f'success_{task.replace(" ", "_")}': mean(d) for task, d in of_task.items()}
     with LiveGraph() as graph:
-        run = Run(graph, policy, speed, touch=False)
+        run = Run(graph, policy, options, touch=False)
         result['success_no_touch'] = mean([run.episode(seed, PUSH, PUSH) for seed in seeds])
     return result | {'episodes': len(told), 'first_seed': seeds[0]}
 
@@ -179,16 +201,14 @@ def mean(values: Sequence[bool]) -> float:
 def run(options: argparse.Namespace) -> dict[str, float]:
     started_s, minutes = time.monotonic(), {}
     with tempfile.TemporaryDirectory(prefix='sarnn_sim_') as name:
-        folder, policy = Path(name), options.policy
+        folder, policy = options.out or Path(name), options.policy
         if policy is None:
             data = options.data or make_data(folder, options.train_episodes, options.workers)
             minutes['data_minutes'] = (time.monotonic() - started_s) / 60
             began_s = time.monotonic()
-            words = ['--epoch', 1] if options.quick else []
-            tool('train_clip_sarnn', '--data', data, '--tag', 'arm', '--log', folder, *words)
+            policy = train(data, folder, {'--epoch': 1} if options.quick else {})
             minutes['train_minutes'] = (time.monotonic() - began_s) / 60
-            policy = folder / 'arm' / 'policy.safetensors'
-        result = measure(policy, options.seeds, options.speed)
+        result = measure(policy, options)
     return result | minutes | {'minutes': (time.monotonic() - started_s) / 60}
 
 
@@ -198,9 +218,10 @@ def main() -> None:
     )
     default = [held_out_seed(number) for number in range(12)]
     parser.add_argument('--seeds', type=int, nargs='+', default=default, metavar='SEED')
-    parser.add_argument('--train-episodes', type=int, default=40, help='a task; default 40')
+    parser.add_argument('--train-episodes', type=int, default=120, help='a task; default 120')
     parser.add_argument('--data', type=Path, help='a data set that was made before')
     parser.add_argument('--policy', type=Path, help='a policy that was trained before')
+    parser.add_argument('--out', type=Path, help='keep recordings, data set and policy here')
     parser.add_argument('--speed', type=float, default=2.0, help='simulated seconds a second')
     parser.add_argument('--workers', type=int, default=2)
     parser.add_argument('--quick', action='store_true', help='a smoke run: figures mean nothing')

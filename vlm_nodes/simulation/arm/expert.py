@@ -41,6 +41,9 @@ _PUSH_TIP_M: Final = BOX_HALF_M - TIP_RADIUS_M
 _LIFT_M: Final = 0.07
 _ARRIVED_M: Final = 0.012
 _CLEAR_M: Final = 0.03
+_AHEAD_M: Final = 0.05
+# Aside of the box's middle, above the height to push at, and away from the box.
+_PUSH_FROM_M: Final = (0.018, 0.02, 0.04)
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,6 @@ class Shake:
 class _Phase(Enum):
     APPROACH = 'approach'
     PUSH = 'push'
-    RELEASE = 'release'
     LIFT = 'lift'
     REST = 'rest'
 
@@ -163,26 +165,25 @@ class ArmExpert:
         box = np.array(sight.box)
         if self._phase is _Phase.APPROACH:
             behind = _behind(box, _BEHIND_M)
-            return _over(behind, tip), _SPEED_M_S, bool(np.linalg.norm(tip - behind) < 0.08)
+            return _over(behind, tip), _SPEED_M_S, bool(np.linalg.norm(tip - behind) < 0.03)
         if self._phase is _Phase.PUSH:
-            aim = np.array([box[0], tip[1] - 1.0, _PUSH_TIP_M])
-            return aim, _PUSH_SPEED_M_S, True
-        if self._phase is _Phase.RELEASE:
-            return _behind(box, 2 * _CLEAR_M), _RETREAT_SPEED_M_S, True
+            # To the left, and back to the middle of the box on the way.
+            return np.array([box[0], tip[1] - _AHEAD_M, _PUSH_TIP_M]), _PUSH_SPEED_M_S, True
         if self._phase is _Phase.LIFT:
-            return self._lifted, _RETREAT_SPEED_M_S, False
+            return self._lifted, _RETREAT_SPEED_M_S, True
         resting = bool(np.linalg.norm(tip - REST_TIP) < _ARRIVED_M)
         return np.array(REST_TIP), _RETREAT_SPEED_M_S, resting
 
     def _go_on(self, sight: Sight, tip: NDArray[np.float64]) -> None:
         """To the next phase of a push, where one is over."""
-        behind = _behind(np.array(sight.box), _BEHIND_M)
-        if self._phase is _Phase.APPROACH and np.linalg.norm(tip - behind) < _ARRIVED_M:
+        box = np.array(sight.box)
+        if self._phase is _Phase.APPROACH and _can_push(tip, box, 1.0):
             self._phase = _Phase.PUSH
         elif self._phase is _Phase.PUSH and sight.force_n > FELT_STOP_N:
-            self._phase, self._speed_m_s = _Phase.RELEASE, _RETREAT_SPEED_M_S
-        elif self._phase is _Phase.RELEASE and _gap(tip, sight) > _CLEAR_M:
-            self._phase, self._lifted = _Phase.LIFT, _raised(tip, _LIFT_M)
+            self._phase, self._speed_m_s = _Phase.LIFT, _RETREAT_SPEED_M_S
+            self._lifted = tip + np.array([0.0, _CLEAR_M, _LIFT_M])
+        elif self._phase is _Phase.PUSH and not _can_push(tip, box, 1.5):
+            self._phase = _Phase.APPROACH
         elif self._phase is _Phase.LIFT and tip[2] > self._lifted[2] - 2 * _ARRIVED_M:
             self._phase = _Phase.REST
 
@@ -199,7 +200,7 @@ class ArmExpert:
 
     def _stalls(self) -> bool:
         """Whether the arm stays where it is; never at the start, nor when it lets the box go."""
-        if self._shake is None or self._phase is _Phase.RELEASE or not self._held.any():
+        if self._shake is None or self._phase is _Phase.LIFT or not self._held.any():
             return False
         if self._stalled:
             self._stalled -= 1
@@ -236,8 +237,12 @@ def _behind(box: NDArray[np.float64], gap_m: float) -> NDArray[np.float64]:
     return np.array([box[0], box[1] + BOX_HALF_M + TIP_RADIUS_M + gap_m, _PUSH_TIP_M])
 
 
-def _gap(tip: NDArray[np.float64], sight: Sight) -> float:
-    return float(tip[1] - sight.box[1]) - BOX_HALF_M - TIP_RADIUS_M
+def _can_push(tip: NDArray[np.float64], box: NDArray[np.float64], tolerance: float) -> bool:
+    """Whether going to the left from here meets the box well enough."""
+    aside, high = abs(float(tip[0] - box[0])), float(tip[2]) - _PUSH_TIP_M
+    gap = float(tip[1] - box[1]) - BOX_HALF_M - TIP_RADIUS_M
+    near = np.array([aside, high, abs(gap)]) < tolerance * np.array(_PUSH_FROM_M)
+    return bool(near.all())
 
 
 def _joints_near(tip: NDArray[np.float64], joints: NDArray[np.float64]) -> NDArray[np.float64]:
