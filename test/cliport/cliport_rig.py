@@ -117,6 +117,9 @@ class Rig:
         self.node.destroy_node()
         self.robot.destroy_node()
 
+    def now(self):
+        return self.robot.get_clock().now().to_msg()
+
     def shoot(self):
         """All cameras take an image, of now or of `stamp_ns`."""
         now = self.stamp_ns or self.robot.get_clock().now().nanoseconds

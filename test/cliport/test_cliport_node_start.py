@@ -14,10 +14,12 @@ from rcl_interfaces.msg import Log
 from rclpy.context import Context
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
+from rosgraph_msgs.msg import Clock
 from small_cliport import SENTENCE
 
 from vlm_nodes.cliport.checkpoint import CONFIG_NAME, WEIGHTS_NAME
 from vlm_nodes.cliport.node import CliportNode
+from vlm_nodes.messages import SECOND_NS
 from vlm_nodes.node import LATCHED, StartError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -100,9 +102,31 @@ def test_the_process_ends_in_order(ros_domain, tmp_path):
 
 def test_simulated_time_that_stands_still_is_told(ros_domain, tmp_path):
     checkpoint = save_model(tmp_path)
-    with cliport_rig(ros_domain, checkpoint, use_sim_time=True, **UNSURE) as rig:
+    options = {'use_sim_time': True, 'image_timeout_s': 0.3} | UNSURE
+    with cliport_rig(ros_domain, checkpoint, **options) as rig:
         answer = rig.ask(SENTENCE)
         assert (answer.success, answer.message) == (
             False,
             'use_sim_time is set, but nobody publishes /clock',
         )
+
+
+def test_simulated_time_may_come_a_little_later(ros_domain, tmp_path):
+    with cliport_rig(ros_domain, save_model(tmp_path), use_sim_time=True, **UNSURE) as rig:
+        clock = rig.robot.create_publisher(Clock, '/clock', 10)
+        goal, stages = rig.send_goal(SENTENCE)
+        rig.until(lambda: stages, 'the first stage')
+        rig.robot.create_timer(0.05, lambda: clock.publish(Clock(clock=rig.now())))
+        assert rig.wait(goal.get_result_async()).result.success
+
+
+def test_time_that_jumps_back_forgets_images(ros_domain, tmp_path):
+    options = {'max_age_s': -1.0, 'image_timeout_s': 1.0, **UNSURE}
+    with cliport_rig(ros_domain, save_model(tmp_path), **options) as rig:
+        rig.stamp_ns = 500 * SECOND_NS
+        assert rig.ask(SENTENCE).success
+        rig.stamp_ns = 20 * SECOND_NS  # the recording begins anew
+        rig.until(lambda: float(rig.values()[1].get('restarts of time', 0)) == 1, 'the restart')
+        answer = rig.ask(SENTENCE)
+        assert answer.success, answer.message
+        assert answer.header.stamp.sec == 20

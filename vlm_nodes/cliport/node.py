@@ -26,6 +26,7 @@ from vlm_nodes.clip.weights import WeightsError
 from vlm_nodes.cliport.checkpoint import CheckpointError, read_page
 from vlm_nodes.cliport.outputs import AnswerTopics
 from vlm_nodes.cliport.parameters import (
+    MOST_CANDIDATES,
     PARAMETERS,
     camera_parameters,
     planner_config,
@@ -44,6 +45,7 @@ WARN_PERIOD_S = 5.0
 POLL_S = 0.01
 # One is worked on and one waits; each holds a thread of the executor.
 MOST_REQUESTS = 2
+_NO_CLOCK = 'use_sim_time is set, but nobody publishes /clock'
 
 
 class _CancelledError(Exception):
@@ -220,8 +222,8 @@ class CliportNode(Node):
         if refusal:
             return Answer(refusal, 'instruction')
         self._begin(request, STAGES[0])
-        if self._clock_stands_still():
-            return Answer('use_sim_time is set, but nobody publishes /clock', 'no clock')
+        if not self._has_time(request):
+            return Answer(_NO_CLOCK, 'no clock')
         try:
             pairs = self._rig.wait(
                 request.asked_ns, request.asked_s, lambda: self._is_over(request)
@@ -244,6 +246,14 @@ class CliportNode(Node):
         self._check(request)
         self._take_in(answer, request.stamp_ns, asked=True)
         return answer
+
+    def _has_time(self, request: _Request) -> bool:
+        """Whether the clock goes; at the start its first message may be under way."""
+        deadline = request.asked_s + self._values['image_timeout_s']
+        while self._clock_stands_still() and time.monotonic() < deadline:
+            self._check(request)
+            time.sleep(POLL_S)
+        return not self._clock_stands_still()
 
     def _begin(self, request: _Request, stage: str) -> None:
         self._check(request)
@@ -314,7 +324,7 @@ class CliportNode(Node):
     def _request(self, asked: Any) -> _Request:
         return _Request(
             asked.instruction,
-            int(asked.max_candidates) or self._values['max_candidates'],
+            min(asked.max_candidates or self._values['max_candidates'], MOST_CANDIDATES),
             int(self.get_clock().now().nanoseconds),
             time.monotonic(),
         )
@@ -384,7 +394,7 @@ class CliportNode(Node):
     def _complaints(self, patience_s: float) -> list[str]:
         complaints = self._rig.complaints(patience_s)
         if complaints and self._clock_stands_still():
-            complaints.append('use_sim_time is set, but nobody publishes /clock')
+            complaints.append(_NO_CLOCK)
         return complaints
 
     def _watch(self) -> None:

@@ -13,6 +13,8 @@ from vlm_nodes.node import Parameter
 
 # What a camera without a name is called where it has to have one.
 ONLY_CAMERA = 'camera'
+# Each candidate's place is a pass of the network of its own.
+MOST_CANDIDATES = 20
 
 _WORKSPACE = Workspace()
 _PLACING = PlacingConfig()
@@ -181,7 +183,13 @@ PARAMETERS = (
         high=1.0,
     ),
     # Confidence
-    Parameter('max_candidates', 3, 'Candidates where the request does not say.', low=1, high=100),
+    Parameter(
+        'max_candidates',
+        3,
+        'Candidates where the request does not say; each costs time of the network.',
+        low=1,
+        high=MOST_CANDIDATES,
+    ),
     Parameter(
         'score_radius_m',
         _PLANNER.score_radius_m,
