@@ -36,7 +36,7 @@ from vlm_nodes.command_line import run, say
 
 PRECISIONS = {'fp32': '32-true', 'bf16': 'bf16-mixed', 'fp16': '16-mixed'}
 SIZES = ('full', 'small')
-OPTIONS, LAST = 'options.json', 'last.ckpt'
+OPTIONS, LAST, FIGURES = 'options.json', 'last.ckpt', 'figures.json'
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -77,7 +77,9 @@ def _run(options: argparse.Namespace) -> int:
             'minutes': round((time.monotonic() - start_s) / 60, 2),
             **{name: round(float(v), 4) for name, v in trainer.callback_metrics.items()},
         }
-        say(json.dumps(figures, indent=2) if options.json else _text(figures))
+        page = json.dumps(figures, indent=2)
+        write_whole(options.out / FIGURES, (page + '\n').encode())
+        say(page if options.json else _text(figures))
     return 0
 
 

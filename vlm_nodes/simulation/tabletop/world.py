@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -46,10 +46,12 @@ class TableWorld:
         data: MuJoCo's state.
         label_of_geom: (ngeom,) uint16; the number of the prop that a geom belongs to, from 1, in
             the order of `props`; 0 for table and tools.
+        after_step: called after every step, for films; it must not change anything.
     """
 
     def __init__(self, props: Sequence[Prop], joints: Sequence[Joint] = ()) -> None:
         self.props = tuple(props)
+        self.after_step: Callable[[], None] | None = None
         spec = _spec(self.props, joints)
         self.model: Any = spec.compile()
         self.data: Any = mujoco.MjData(self.model)
@@ -76,6 +78,8 @@ class TableWorld:
     def step(self) -> None:
         """Lets one step's time go by."""
         mujoco.mj_step(self.model, self.data)
+        if self.after_step is not None:
+            self.after_step()
 
     def settle(self, at_least: int, at_most: int) -> None:
         """Lets time go by until everything rests, in steps."""
