@@ -2,9 +2,17 @@
 
 import torch
 
-from vlm_nodes.sarnn import ClipBranchConfig, DepthConfig, Observation, Sarnn, SarnnConfig
+from vlm_nodes.sarnn import (
+    ClipBranchConfig,
+    DepthConfig,
+    Observation,
+    Sarnn,
+    SarnnConfig,
+    TextConfig,
+)
 
 CLIP = ClipBranchConfig('tiny', None, 'naclip', 'tiny/0/naclip', 16, (4, 6), None, (24, 36), 3)
+TEXT = TextConfig('tiny', None, 'tiny/0')
 TEXT_DIM = 12
 
 

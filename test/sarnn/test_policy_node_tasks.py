@@ -14,7 +14,7 @@ from rclpy.parameter import Parameter
 
 from vlm_nodes.clip.encoder import Encoder
 from vlm_nodes.node import StartError
-from vlm_nodes.sarnn import ClipBranchConfig, save_policy
+from vlm_nodes.sarnn import ClipBranchConfig, TextConfig, save_policy
 from vlm_nodes.sarnn.node import PolicyNode
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -28,7 +28,9 @@ def encoder():
 
 
 def spoken(encoder, **changes):
-    return wilful(tasks=(RED, BLUE), text_dim=encoder.dim, **changes)
+    text = TextConfig('tiny', None, encoder.identity.rpartition('/')[0])
+    told = {'tasks': (RED, BLUE), 'text_dim': encoder.dim, 'text': text}
+    return wilful(**(told | changes))
 
 
 def branch(encoder, **changes):
@@ -104,7 +106,7 @@ def test_a_policy_without_language_cannot_be_told_a_task(tmp_path):
 
 
 def test_patch_features_of_the_encoder_of_training_are_seen(tmp_path, encoder):
-    model = spoken(encoder, clip=branch(encoder))
+    model = spoken(encoder, clip=branch(encoder), text=None)
     with policy_rig(model, tmp_path, task=RED, measured=0.5, **FREE) as rig:
         rig.follow = False
         rig.started(3)
@@ -153,9 +155,27 @@ def test_a_start_that_cannot_be_says_why(tmp_path, ros_domain, parameters, said)
 
 def test_another_encoder_than_in_training_is_refused(tmp_path, ros_domain, encoder):
     path = tmp_path / 'policy.safetensors'
-    save_policy(path, spoken(encoder, clip=branch(encoder, identity='other/0123/naclip')))
+    other = branch(encoder, identity='other/0123/naclip')
+    save_policy(path, spoken(encoder, clip=other, text=None))
     with pytest.raises(StartError, match='trained with the encoder other/0123/naclip'):
         started(ros_domain, checkpoint=str(path))
+
+
+def test_another_encoder_of_tasks_than_in_training_is_refused(tmp_path, ros_domain, encoder):
+    path = tmp_path / 'policy.safetensors'
+    save_policy(path, spoken(encoder, text=TextConfig('tiny', None, 'tiny/0123')))
+    with pytest.raises(StartError, match=r'embedded by the encoder tiny/0123, but .* tiny/'):
+        started(ros_domain, checkpoint=str(path))
+
+
+def test_an_encoder_that_is_not_there_is_named_with_the_policys(tmp_path, ros_domain, encoder):
+    path = tmp_path / 'policy.safetensors'
+    save_policy(path, spoken(encoder, text=TextConfig('ViT-B-99', None, 'ViT-B-99/0123')))
+    with pytest.raises(StartError, match=r'encoder of this policy \(ViT-B-99/0123\)'):
+        started(ros_domain, checkpoint=str(path))
+    # Named where it is now, it is another one still.
+    with pytest.raises(StartError, match='embedded by the encoder ViT-B-99/0123'):
+        started(ros_domain, checkpoint=str(path), model='tiny')
 
 
 def test_the_process_says_one_line_and_ends_with_status_1(tmp_path, ros_domain):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vlm_nodes.sarnn import ClipBranchConfig, DepthConfig, SarnnConfig
+from vlm_nodes.sarnn import ClipBranchConfig, DepthConfig, SarnnConfig, TextConfig
 
 CLIP = {
     'model': 'tiny',
@@ -16,6 +16,9 @@ CLIP = {
     'image_size': None,
     'source_size': (48, 64),
 }
+
+
+TEXT = TextConfig('tiny', None, 'tiny/0123')
 
 
 def policy(**changes):
@@ -33,6 +36,11 @@ def test_json_gives_back_what_it_was_made_of():
         text_dim=16,
         image_size=(48, 64),
     )
+    assert SarnnConfig.from_json(config.to_json()) == config
+
+
+def test_json_gives_back_the_encoder_of_tasks():
+    config = policy(text_dim=16, text=TEXT)
     assert SarnnConfig.from_json(config.to_json()) == config
 
 
@@ -77,6 +85,9 @@ def test_broken_json_is_named(text, message):
         ({'k_dim': 0}, 'k_dim = 0'),
         ({'rec_dim': 2.5}, 'rec_dim = 2.5'),
         ({'text_dim': -1}, 'text_dim = -1'),
+        ({'text_dim': 16}, 'neither clip nor text says which encoder'),
+        ({'text': TEXT}, 'text is for policies that have a text_dim'),
+        ({'text_dim': 16, 'text': TEXT, 'clip': ClipBranchConfig(**CLIP)}, 'and no clip'),
         ({'heatmap_size': 0.0}, 'heatmap_size = 0.0'),
         ({'rate_hz': float('inf')}, 'rate_hz = inf'),
         ({'cameras': ('color', 'color')}, 'color more than once'),
@@ -124,6 +135,18 @@ def test_another_encoder_is_refused_with_both_names():
     branch.check_encoder('tiny/0123/naclip', 16)
     with pytest.raises(ValueError, match=r'tiny/0123/naclip .* ViT-B-32/4567/naclip'):
         branch.check_encoder('ViT-B-32/4567/naclip', 512)
+
+
+def test_another_encoder_of_tasks_is_refused_with_both_names():
+    TEXT.check_encoder('tiny/0123/value')  # the dense method changes no text
+    with pytest.raises(ValueError, match=r"tiny/0123, but .* tiny/4567: load model 'tiny'"):
+        TEXT.check_encoder('tiny/4567/naclip')
+
+
+@pytest.mark.parametrize('name', ['model', 'identity'])
+def test_an_encoder_of_tasks_has_a_name(name):
+    with pytest.raises(ValueError, match=f'text.{name} is empty'):
+        TextConfig(**{'model': 'tiny', 'pretrained': None, 'identity': 'tiny/0123', name: ''})
 
 
 def test_branches_and_codes_have_names():

@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 
 import pytest
 import torch
-from small_policies import CLIP, TEXT_DIM, config, everything, observation, policy, task
+from small_policies import CLIP, TEXT, TEXT_DIM, config, everything, observation, policy, task
 
 from vlm_nodes.sarnn import DepthConfig, Observation, Prediction
 
@@ -14,7 +14,7 @@ ABSENT = {
     'no camera': {'cameras': (), 'tactile': ('gelsight1',), 'depth': DepthConfig(size=(8, 8))},
     'touch': {'tactile': ('gelsight1',)},
     'depth': {'depth': DepthConfig('depth_image', (8, 12))},
-    'language': {'text_dim': TEXT_DIM},
+    'language': {'text_dim': TEXT_DIM, 'text': TEXT},
     'clip without language': {'clip': CLIP},
     'language and clip': {'clip': CLIP, 'text_dim': TEXT_DIM},
     'no residual': {'residual': False},
@@ -109,7 +109,7 @@ def test_a_detached_state_ends_the_gradient():
 
 def test_closed_loop_is_predictions_fed_back_by_hand():
     """Without CLIP and touch all that is fed back can be put into an observation."""
-    made = config(text_dim=TEXT_DIM)
+    made = config(text_dim=TEXT_DIM, text=TEXT)
     model, observations, text = policy(made), observation(made, 2, 5), task(made, 2)
     closed, _ = model(observations, text, measured=0.0)
     state, fed = model.initial_state(2), observations.tick(0)
@@ -193,7 +193,7 @@ def test_each_sequence_hears_its_own_task():
 
 
 def test_texts_that_differ_little_are_heard_apart():
-    made = config(text_dim=TEXT_DIM)
+    made = config(text_dim=TEXT_DIM, text=TEXT)
     model = policy(made)
     base = task(made, 1)
     texts = torch.nn.functional.normalize(base + 0.01 * task(made, 3, seed=1), dim=1)
@@ -205,7 +205,7 @@ def test_texts_that_differ_little_are_heard_apart():
 
 
 def test_a_single_text_is_not_taken_off_itself():
-    model = policy(config(text_dim=TEXT_DIM))
+    model = policy(config(text_dim=TEXT_DIM, text=TEXT))
     text = task(model.config, 1)
     model.text_scale.fit(text)
     heard = model.text_scale(text)
@@ -279,7 +279,7 @@ def test_transposed_images_are_refused():
 
 @pytest.mark.parametrize('text', [None, torch.zeros(2, TEXT_DIM), torch.zeros(1, TEXT_DIM + 1)])
 def test_a_task_of_another_shape_is_refused(text):
-    made = config(text_dim=TEXT_DIM)
+    made = config(text_dim=TEXT_DIM, text=TEXT)
     model = policy(made)
     with pytest.raises(ValueError, match=r'task must be embeddings of shape \(1, 12\)'):
         model.step(observation(made, 1), text, model.initial_state(1))

@@ -11,9 +11,11 @@ import pytest
 import torch
 from blob_recordings import NAMES, write_recordings
 
-from vlm_nodes.sarnn import train
+from vlm_nodes.sarnn import evaluate, train
 from vlm_nodes.sarnn.callbacks import History
-from vlm_nodes.sarnn.checkpoint import load_policy
+from vlm_nodes.sarnn.checkpoint import load_policy, save_policy
+from vlm_nodes.sarnn.config import SarnnConfig
+from vlm_nodes.sarnn.model import Sarnn
 
 SMALL = ('--no_clip', '--no_language', '--k_dim', '3', '--rec_dim', '16', '--device', 'cpu')
 
@@ -133,6 +135,26 @@ def test_clip_and_language(data: Path, tmp_path: Path) -> None:
     # Two tasks differ from their mean by as much as each other, in opposite directions.
     assert policy.text_scale.mean.abs().max() > 0
     assert len(list((tmp_path / 'cache').iterdir())) == 2
+
+
+def test_language_without_clip_remembers_its_encoder(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = ('--no_clip', '--no_touch', '--no_depth', '--clip_method', 'maskclip')
+    arguments = ('--data', data, '--log', tmp_path, '--tag', 'told', '--epoch', 1, *cut)
+    assert train.main([str(a) for a in (*arguments, '--device', 'cpu')]) == 0
+    path = tmp_path / 'told' / 'policy.safetensors'
+    text = load_policy(path).config.text
+    assert text is not None
+    assert text.model == 'tiny'
+    assert text.identity.startswith('tiny/')
+    assert 'maskclip' not in text.identity
+    capsys.readouterr()
+    assert evaluate.main([str(path), '--data', str(data)]) == 0
+    other = SarnnConfig.from_json(load_policy(path).config.to_json().replace(text.identity, 'a/b'))
+    save_policy(tmp_path / 'other.safetensors', Sarnn(other))
+    assert evaluate.main([str(tmp_path / 'other.safetensors'), '--data', str(data)]) == 2
+    assert 'embedded by the encoder a/b' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

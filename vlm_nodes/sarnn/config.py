@@ -41,6 +41,43 @@ class DepthConfig:
 
 
 @dataclass(frozen=True)
+class TextConfig:
+    """Which encoder embedded the tasks of a policy that hears them but has no CLIP branch.
+
+    Attributes:
+        model: The encoder's `EncoderConfig.model`.
+        pretrained: Its `EncoderConfig.pretrained`.
+        identity: Its `Encoder.identity` less the dense method, which changes no text.
+    """
+
+    model: str
+    pretrained: str | None
+    identity: str
+
+    def __post_init__(self) -> None:
+        """Check the names.
+
+        Raises:
+            ValueError: One is empty; the message names it.
+        """
+        for name in ('model', 'identity'):
+            if not getattr(self, name):
+                raise ValueError(f'text.{name} is empty: it names the encoder of the tasks')
+
+    def check_encoder(self, identity: str) -> None:
+        """Compare with `Encoder.identity` of the encoder at hand.
+
+        Raises:
+            ValueError: It is another one than in training; the message names both.
+        """
+        if without_method(identity) != self.identity:
+            raise ValueError(
+                f'the tasks of this policy were embedded by the encoder {self.identity}, but this '
+                f'one is {without_method(identity)}: load model {self.model!r}'
+            )
+
+
+@dataclass(frozen=True)
 class ClipBranchConfig:
     """Which encoder made the patch features, and what is made of them.
 
@@ -107,6 +144,8 @@ class SarnnConfig:
         clip: The branch on CLIP's patch features, one a camera, or None.
         tasks: Texts of the tasks trained on.
         text_dim: D, numbers of a task's text embedding; 0 without language.
+        text: What embeds tasks where there is language but no CLIP branch; else None, since a CLIP
+            branch's encoder embeds them too.
         rate_hz: Ticks a second of the recordings.
         k_dim: Keypoints a camera.
         rec_dim: Size of the recurrent state.
@@ -129,6 +168,7 @@ class SarnnConfig:
     clip: ClipBranchConfig | None = None
     tasks: tuple[str, ...] = ()
     text_dim: int = 0
+    text: TextConfig | None = None
     rate_hz: float = 10.0
     k_dim: int = 8
     rec_dim: int = 128
@@ -160,6 +200,7 @@ class SarnnConfig:
                 raise ValueError(f'{name} = {value} must be a positive number')
         if self.clip and not self.cameras:
             raise ValueError('clip needs at least one camera: cameras is empty')
+        self._check_text()
 
     @property
     def joint_dim(self) -> int:
@@ -194,7 +235,11 @@ class SarnnConfig:
         values = json.loads(text)
         if not isinstance(values, dict):
             raise ValueError('the configuration is no JSON object')
-        for key, part in (('depth', DepthConfig), ('clip', ClipBranchConfig)):
+        for key, part in (
+            ('depth', DepthConfig),
+            ('clip', ClipBranchConfig),
+            ('text', TextConfig),
+        ):
             if values.get(key) is not None:
                 values[key] = _build(part, values[key])
         made = _build(cls, values)
@@ -210,6 +255,15 @@ class SarnnConfig:
             if twins := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f'{what} has {", ".join(twins)} more than once')
 
+    def _check_text(self) -> None:
+        if self.text_dim and not (self.clip or self.text):
+            raise ValueError(
+                f'text_dim = {self.text_dim}, but neither clip nor text says which encoder embeds '
+                'the tasks'
+            )
+        if self.text and (self.clip or not self.text_dim):
+            raise ValueError('text is for policies that have a text_dim and no clip')
+
     def _check_bounds(self) -> None:
         low, high = self.joint_bounds
         if not len(low) == len(high) == self.joint_dim:
@@ -223,6 +277,11 @@ class SarnnConfig:
                     f'joint_bounds of {name} are {least} and {greatest}: finite numbers, the first '
                     'the smaller, are needed'
                 )
+
+
+def without_method(identity: str) -> str:
+    """An `Encoder.identity`, name/digest/method, without the dense method."""
+    return identity.rpartition('/')[0]
 
 
 def _build(kind: type[Any], values: Any) -> Any:

@@ -15,9 +15,10 @@ from tqdm import tqdm
 from vlm_nodes.command_line import run, say
 from vlm_nodes.sarnn.checkpoint import CheckpointError, load_policy
 from vlm_nodes.sarnn.data import TARGETS, Sequences, check_streams
+from vlm_nodes.sarnn.encoder_of import load_encoder_of
 from vlm_nodes.sarnn.model import Sarnn
 from vlm_nodes.sarnn.pictures import write_gif, write_mp4, write_png
-from vlm_nodes.sarnn.prepare import load_encoder, with_tensors
+from vlm_nodes.sarnn.prepare import with_tensors
 from vlm_nodes.sarnn.recordings import Recordings
 from vlm_nodes.sarnn.rollouts import (
     ALL,
@@ -119,14 +120,13 @@ def _run(options: argparse.Namespace) -> int:
     options.target = options.target or _target_of(options.checkpoint)
     recordings, config = Recordings(options.data), model.config
     check_streams(recordings, config, options.target)
-    encoder = None
-    if config.clip or config.text_dim:
-        branch = config.clip
-        options.clip_method = branch.method if branch else 'naclip'
-        if options.clip_model is None:
-            options.clip_model = branch.model if branch else 'tiny'
-            options.clip_pretrained = branch.pretrained if branch else options.clip_pretrained
-        encoder = load_encoder(options, branch.image_size if branch else None)
+    encoder = load_encoder_of(
+        config,
+        model=options.clip_model,
+        pretrained=options.clip_pretrained,
+        weights_dir=options.weights_dir,
+        device=options.device,
+    )
     prepared = with_tensors(recordings, config, encoder, options.target, options.cache)
     sequences = prepared.test if options.split == 'test' else prepared.train
     if options.out:

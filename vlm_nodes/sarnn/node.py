@@ -30,6 +30,7 @@ from vlm_nodes.node import main as run_node
 from vlm_nodes.sarnn.checkpoint import CheckpointError, load_policy
 from vlm_nodes.sarnn.command import JointLimits
 from vlm_nodes.sarnn.config import SarnnConfig
+from vlm_nodes.sarnn.encoder_of import load_encoder_of
 from vlm_nodes.sarnn.inputs import NewestInputs, Stream
 from vlm_nodes.sarnn.outputs import RobotTopics
 from vlm_nodes.sarnn.parameters import (
@@ -40,7 +41,7 @@ from vlm_nodes.sarnn.parameters import (
     joint_parameters,
 )
 from vlm_nodes.sarnn.pilot import Pilot
-from vlm_nodes.sarnn.policy import Policy, check_device, load_encoder
+from vlm_nodes.sarnn.policy import Policy, check_device
 from vlm_nodes.sarnn.preprocess import Crop
 from vlm_nodes.sarnn.safety import MOVING, GuardState
 
@@ -105,9 +106,9 @@ class PolicyNode(Node):
             check_device(values['device'])
             model = load_policy(Path(values['checkpoint']).expanduser(), values['device'])
             weights_dir = values['weights_dir']
-            encoder = load_encoder(
+            encoder = load_encoder_of(
                 model.config,
-                text_model=values['text_model'],
+                model=values['model'] or None,
                 pretrained=values['pretrained'] or None,
                 weights_dir=Path(weights_dir).expanduser() if weights_dir else None,
                 device=values['device'],

@@ -53,15 +53,15 @@ PARAMETERS = (
     ),
     # CLIP
     Parameter(
-        'text_model',
-        'tiny',
-        'Encoder of task texts for policies without CLIP features; others name their own.',
+        'model',
+        '',
+        'CLIP model, where it is not what the checkpoint calls it: an open_clip name, a folder or '
+        "NAME.json; empty: the checkpoint's. Another encoder than in training is refused.",
     ),
     Parameter(
         'pretrained',
         '',
-        "open_clip tag or weights file of the encoder; empty: the checkpoint's, or beside the "
-        'model.',
+        "open_clip tag or weights file of the model; empty: the checkpoint's, or beside the model.",
     ),
     Parameter('weights_dir', '', 'Folder that fetch_weights wrote to; empty: ~/.cache/vlm_nodes.'),
     # Input

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vlm_nodes.sarnn.config import SarnnConfig
+from vlm_nodes.sarnn.encoder_of import check_encoder
 from vlm_nodes.sarnn.model import Sarnn
 from vlm_nodes.sarnn.observation import Prediction
 from vlm_nodes.sarnn.preprocess import Crop, PatchFeatures, Preprocessor
@@ -82,10 +82,8 @@ class Policy:
         self._measured = measured
         self._crops = dict(crops or {})
         self._preprocessor = Preprocessor(config, crops)
+        check_encoder(config, encoder)
         self._patches = _patch_features(config, encoder, crops or {})
-        if config.text_dim and (encoder is None or encoder.dim != config.text_dim):
-            known = f'{encoder.identity} makes {encoder.dim}' if encoder else 'there is no encoder'
-            raise ValueError(f'tasks are embedded in {config.text_dim} numbers, but {known}')
         self._device = next(model.parameters()).device
         self._embedding: Tensor | None = None
         self._references: dict[str, NDArray[np.uint8]] = {}
@@ -188,48 +186,6 @@ class Policy:
         )
 
 
-def load_encoder(
-    config: SarnnConfig,
-    *,
-    text_model: str,
-    pretrained: str | None,
-    weights_dir: Path | None,
-    device: str,
-    num_threads: int,
-) -> Encoder | None:
-    """The encoder that a policy was trained with; None if it needs none.
-
-    Args:
-        config: The policy's.
-        text_model: For a policy without CLIP features, which does not say what read its tasks.
-        pretrained: Where the weights are; None for where they were in training.
-        weights_dir: Folder of fetched weights; None for the usual one.
-        device: torch device.
-        num_threads: CPU threads of the whole process.
-
-    Raises:
-        ValueError: The model or its weights cannot be found or loaded.
-    """
-    clip = config.clip
-    if clip is None and not config.text_dim:
-        return None
-    from vlm_nodes.clip.encoder import Encoder
-    from vlm_nodes.clip.weights import WeightsError
-
-    try:
-        return Encoder.load(
-            clip.model if clip else text_model,
-            pretrained or (clip.pretrained if clip else None),
-            method=clip.method if clip else 'naclip',
-            device=device,
-            weights_dir=weights_dir,
-            image_size=clip.image_size if clip else None,
-            num_threads=num_threads,
-        )
-    except WeightsError as error:
-        raise ValueError(str(error)) from error
-
-
 def check_device(name: str) -> None:
     """Look whether a torch device is there.
 
@@ -245,10 +201,8 @@ def check_device(name: str) -> None:
 def _patch_features(
     config: SarnnConfig, encoder: Encoder | None, crops: Mapping[str, Crop]
 ) -> dict[str, PatchFeatures]:
-    if config.clip is None:
+    if config.clip is None or encoder is None:
         return {}
-    if encoder is None:
-        raise ValueError(f'the policy needs the encoder {config.clip.identity}')
     return {name: PatchFeatures(encoder, config.clip, crops.get(name)) for name in config.cameras}
 
 

@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vlm_nodes.sarnn.config import ClipBranchConfig, DepthConfig, SarnnConfig, Size
+from vlm_nodes.sarnn.config import (
+    ClipBranchConfig,
+    DepthConfig,
+    SarnnConfig,
+    Size,
+    TextConfig,
+    without_method,
+)
 from vlm_nodes.sarnn.data import Sequences, check_streams
 from vlm_nodes.sarnn.features import Describe, data_set_features
 from vlm_nodes.sarnn.preprocess import PatchFeatures
@@ -59,7 +66,7 @@ def prepare(recordings: Recordings, options: argparse.Namespace) -> Prepared:
     check_streams(recordings, config, options.target)
     encoder = None
     if not (options.no_clip and options.no_language):
-        encoder = load_encoder(options, options.clip_image_size)
+        encoder = _load_encoder(options)
         config = _with_encoder(config, recordings, options, encoder)
     return with_tensors(recordings, config, encoder, options.target, options.cache)
 
@@ -108,13 +115,7 @@ def with_tensors(
     return Prepared(config, embeddings, train, test)
 
 
-def load_encoder(options: argparse.Namespace, image_size: int | None) -> Encoder:
-    """The encoder that options name.
-
-    Raises:
-        WeightsError: It cannot be loaded.
-        ValueError: No such method, device or size.
-    """
+def _load_encoder(options: argparse.Namespace) -> Encoder:
     from vlm_nodes.clip.encoder import Encoder
 
     return Encoder.load(
@@ -123,7 +124,7 @@ def load_encoder(options: argparse.Namespace, image_size: int | None) -> Encoder
         method=options.clip_method,
         device='cpu' if options.device == 'auto' else options.device,
         weights_dir=options.weights_dir,
-        image_size=image_size,
+        image_size=options.clip_image_size,
     )
 
 
@@ -153,24 +154,24 @@ def _plan(recordings: Recordings, options: argparse.Namespace) -> SarnnConfig:
 def _with_encoder(
     config: SarnnConfig, recordings: Recordings, options: argparse.Namespace, encoder: Encoder
 ) -> SarnnConfig:
-    if not options.no_language:
-        config = replace(config, text_dim=encoder.dim)
+    made_by = encoder.config
     if options.no_clip:
-        return config
+        text = TextConfig(made_by.model, made_by.pretrained, without_method(encoder.identity))
+        return replace(config, text_dim=encoder.dim, text=text)
     height, width = source_size = _recorded_size(recordings, config.cameras[0])
     scale = options.clip_grid / min(source_size)
     branch = ClipBranchConfig(
-        model=encoder.config.model,
-        pretrained=encoder.config.pretrained,
-        method=encoder.config.method,
+        model=made_by.model,
+        pretrained=made_by.pretrained,
+        method=made_by.method,
         identity=encoder.identity,
         dim=encoder.dim,
         grid=(round(height * scale), round(width * scale)),
-        image_size=encoder.config.image_size,
+        image_size=made_by.image_size,
         source_size=source_size,
         k_dim=options.clip_k_dim,
     )
-    return replace(config, clip=branch)
+    return replace(config, clip=branch, text_dim=0 if options.no_language else encoder.dim)
 
 
 def _image_size(recordings: Recordings, camera: str, given: list[int] | None) -> Size:
