@@ -17,6 +17,14 @@ def arm_expert_node() -> None:
     main()
 
 
+def cliport_node() -> None:
+    """`ros2 run vlm_nodes cliport_node`."""
+    _end_on_signals()
+    from vlm_nodes.cliport.node import main
+
+    main()
+
+
 def mapping_node() -> None:
     """`ros2 run vlm_nodes mapping_node`."""
     _end_on_signals()
@@ -53,6 +61,22 @@ def sim_node() -> None:
     """`ros2 run vlm_nodes sim_node`."""
     _end_on_signals()
     from vlm_nodes.simulation.node import main
+
+    main()
+
+
+def sim_table_node() -> None:
+    """`ros2 run vlm_nodes sim_table_node`."""
+    _end_on_signals()
+    from vlm_nodes.simulation.tabletop.node import main
+
+    main()
+
+
+def table_player_node() -> None:
+    """`ros2 run vlm_nodes table_player_node`."""
+    _end_on_signals()
+    from vlm_nodes.simulation.tabletop.player.node import main
 
     main()
 
