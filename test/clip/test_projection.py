@@ -108,3 +108,14 @@ def test_bad_input_is_named() -> None:
         FeatureProjection(projection.mean, 2 * projection.basis)
     with pytest.raises(ValueError, match='basis must be finite'):
         FeatureProjection(np.full(6, np.inf, np.float32), projection.basis)
+
+
+def test_projections_about_the_origin_keep_cosines_of_what_they_span() -> None:
+    """Unit vectors of three directions in eight: without a mean, three numbers say all of them."""
+    rng = np.random.default_rng(5)
+    vectors = unit(rng.normal(size=(40, 3)) @ rng.normal(size=(3, 8)))
+    projection = FeatureProjection.fit(vectors, 3, centred=False)
+    assert not projection.mean.any()
+    reduced = projection.project(vectors)
+    np.testing.assert_allclose(reduced @ reduced.T, vectors @ vectors.T, atol=1e-5)
+    np.testing.assert_allclose(projection.unproject(reduced), vectors, atol=1e-5)

@@ -54,7 +54,9 @@ class FeatureProjection:
         return int(self.basis.shape[1])
 
     @classmethod
-    def fit(cls, samples: NDArray[np.floating], k: int) -> 'FeatureProjection':
+    def fit(
+        cls, samples: NDArray[np.floating], k: int, *, centred: bool = True
+    ) -> 'FeatureProjection':
         """Principal directions of samples, their mean subtracted.
 
         Text embeddings and image features may be mixed: stack them. Where the samples span fewer
@@ -63,6 +65,8 @@ class FeatureProjection:
         Args:
             samples: (N, D) finite numbers, N >= 1; rows are features.
             k: directions kept, 1 <= k <= D.
+            centred: subtract the mean; without, it is 0, and the cosine of two projections is
+                about that of the features, so that unit vectors stay comparable.
 
         Returns:
             The projection that minimises the squared reconstruction error of the samples
@@ -78,7 +82,7 @@ class FeatureProjection:
             raise ValueError(f'k must be between 1 and D = {data.shape[1]}, got {k}')
         if not np.isfinite(data).all():
             raise ValueError('samples hold NaN or infinite numbers')
-        mean = data.mean(axis=0)
+        mean = data.mean(axis=0) if centred else np.zeros(data.shape[1])
         covariance = (data - mean).T @ (data - mean)
         _, vectors = np.linalg.eigh(covariance)  # ascending
         return cls(mean.astype(np.float32), vectors[:, ::-1][:, :k].astype(np.float32))

@@ -114,6 +114,7 @@ class LangOcc(nn.Module):
         now: Surround,
         previous: Surround | None = None,
         previous_from_now: Tensor | None = None,
+        mirror: tuple[int, ...] = (),
     ) -> Volume:
         """Density and hidden features of a batch.
 
@@ -121,6 +122,8 @@ class LangOcc(nn.Module):
             now: Pictures.
             previous: Earlier ones, where the configuration fuses them; None counts as unknown.
             previous_from_now: (B, 4, 4) from the ego frame now to the one of the earlier pictures.
+            mirror: Axes (0 is x, 1 is y) that what was lifted is mirrored across, for training;
+                the volume is that of the mirrored world.
 
         Raises:
             ValueError: There is an earlier moment without a pose, or the other way round.
@@ -134,6 +137,8 @@ class LangOcc(nn.Module):
                 parts.append(torch.zeros_like(lifted))
             else:
                 parts.append(warp(self.lift(previous), self.config.grid, previous_from_now))
+        if mirror:
+            parts = [part.flip([axis + 2 for axis in mirror]) for part in parts]
         places: Tensor = self._places  # type: ignore[assignment]
         parts.append(places.to(lifted.dtype).expand(len(lifted), *places.shape))
         trunk = self.trunk(torch.cat(parts, dim=1))

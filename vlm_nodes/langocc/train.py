@@ -1,0 +1,310 @@
+"""train_langocc DATA... --val DATA --out DIR: surround pictures to occupancy, without labels."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch.utils.data import ConcatDataset, DataLoader, Dataset
+
+from vlm_nodes.clip.files import write_whole
+from vlm_nodes.clip.training_backend import lightning
+from vlm_nodes.command_line import run, say
+from vlm_nodes.langocc.backbone import load_resnet50
+from vlm_nodes.langocc.checkpoint import FeatureSpace
+from vlm_nodes.langocc.config import LIFTS, LangOccConfig
+from vlm_nodes.langocc.data import Batch, Moment, Moments, RayChoice
+from vlm_nodes.langocc.errors import LangOccError
+from vlm_nodes.langocc.extract import (
+    add_clip_options,
+    fill,
+    load_encoder,
+    make_store,
+    open_drives,
+)
+from vlm_nodes.langocc.losses import LossWeights
+from vlm_nodes.langocc.model import LangOcc
+from vlm_nodes.langocc.ray_store import RayStore
+from vlm_nodes.langocc.training import KeepCheckpoints, LangOccTraining, TrainingConfig
+from vlm_nodes.surround import CAMERAS, NuScenes, VoxelGrid
+
+PRECISIONS: Final = {'fp32': '32-true', 'bf16': 'bf16-mixed', 'fp16': '16-mixed'}
+SIZES: Final = ('small', 'full')
+OPTIONS: Final = 'options.json'
+LAST: Final = 'last.ckpt'
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The console script. Exit code 0: trained; 2: it could not be."""
+    options = make_parser().parse_args(arguments)
+    return run('train_langocc', lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    _check(options)
+    lightning.seed_everything(options.seed, workers=True, verbose=False)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    drives = _drives(options, options.data)
+    held_out = _drives(options, options.val)
+    store = _store(options, [*drives, *held_out])
+    config = model_config(options, store.page.feature_dim)
+    model = LangOcc(config)
+    if options.backbone_weights is not None:
+        load_resnet50(model.backbone, options.backbone_weights)
+    _keep_options(options, config)
+    choice = RayChoice(options.rays, options.before, options.after)
+    training = [Moments(d, store, config, choice) for d in drives]
+    validation = [
+        Moments(d, store, config, replace(choice, before=0, after=0), fixed=True) for d in held_out
+    ]
+    start_s = time.monotonic()
+    trainer = _trainer(options, store)
+    with warnings.catch_warnings():
+        # Hints at workers, and at logs of few steps.
+        warnings.filterwarnings('ignore', message='.*does not have many workers.*')
+        warnings.filterwarnings('ignore', message='.*smaller than the logging interval.*')
+        trainer.fit(
+            LangOccTraining(model, training_config(options)),
+            _loader(ConcatDataset(training), options, shuffle=True),
+            _loader(ConcatDataset(validation), options, shuffle=False),
+            ckpt_path=options.out / LAST if options.resume else None,
+            weights_only=True if options.resume else None,
+        )
+    if trainer.is_global_zero:
+        figures = {
+            'checkpoint': str(options.out),
+            'steps': trainer.global_step,
+            'minutes': round((time.monotonic() - start_s) / 60, 2),
+            **{name: round(float(v), 4) for name, v in trainer.callback_metrics.items()},
+        }
+        lines = '\n'.join(f'{name:18} {value}' for name, value in figures.items())
+        say(json.dumps(figures, indent=2) if options.json else lines)
+    return 0
+
+
+def model_config(options: argparse.Namespace, feature_dim: int) -> LangOccConfig:
+    """The network that options ask for."""
+    config = LangOccConfig.small() if options.size == 'small' else LangOccConfig()
+    changes: dict[str, Any] = {
+        'cameras': tuple(options.cameras),
+        'feature_dim': feature_dim,
+        'hidden': min(options.hidden or config.hidden, feature_dim),
+        'previous': options.previous,
+    }
+    if options.lift:
+        changes['lift'] = options.lift
+    if options.image_size:
+        changes['image_size'] = tuple(options.image_size)
+    if options.backbone:
+        changes['backbone'] = options.backbone
+    if options.lower or options.upper or options.voxel:
+        changes['grid'] = VoxelGrid(
+            tuple(options.lower or config.grid.lower_m),
+            tuple(options.upper or config.grid.upper_m),
+            options.voxel or config.grid.voxel_m,
+        )
+    return replace(config, **changes)
+
+
+def training_config(options: argparse.Namespace) -> TrainingConfig:
+    """How to train, as the options say."""
+    return TrainingConfig(
+        learning_rate=options.lr,
+        weight_decay=options.weight_decay,
+        steps=options.steps,
+        losses=LossWeights(
+            options.squared_weight,
+            options.cosine_weight,
+            options.depth_weight,
+            options.sparsity_weight,
+        ),
+        light=options.light,
+        drop_camera=options.drop_camera,
+        mirror=not options.no_mirror,
+    )
+
+
+def _drives(options: argparse.Namespace, folders: Sequence[Path]) -> list[NuScenes]:
+    return open_drives(
+        folders,
+        cameras=options.cameras,
+        lidar=options.source == 'lidar',
+        require_files=options.require_files,
+    )
+
+
+def _store(options: argparse.Namespace, drives: Sequence[NuScenes]) -> RayStore:
+    """The rays extracted ahead; without them, they are extracted now and kept."""
+    if options.store is not None:
+        return RayStore(options.store)
+    encoder = load_encoder(options)
+    store = make_store(options.out / 'rays', drives, encoder, options)
+    fill(store, drives, encoder, slice(None))
+    return store
+
+
+def _loader(
+    data: Dataset[Moment], options: argparse.Namespace, *, shuffle: bool
+) -> DataLoader[Moment]:
+    return DataLoader(
+        data,
+        batch_size=options.batch,
+        shuffle=shuffle,
+        num_workers=options.workers,
+        collate_fn=Batch.of,
+        persistent_workers=options.workers > 0,
+    )
+
+
+def _trainer(options: argparse.Namespace, store: RayStore) -> Any:
+    callbacks: list[Any] = [
+        KeepCheckpoints(
+            options.out,
+            FeatureSpace.of(store),
+            half=options.half,
+            every=options.keep_every,
+            about={'data': [str(d) for d in options.data], 'seed': options.seed},
+        ),
+        lightning.callbacks.ModelCheckpoint(
+            options.out, filename='last', save_top_k=1, enable_version_counter=False
+        ),
+    ]
+    if options.ema > 0:
+        callbacks.insert(1, lightning.callbacks.EMAWeightAveraging(decay=options.ema))
+    if sys.stderr.isatty():
+        callbacks.append(lightning.callbacks.TQDMProgressBar(refresh_rate=5))
+    logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
+    return lightning.Trainer(
+        accelerator=options.accelerator,
+        devices=options.devices,
+        precision=PRECISIONS[options.precision],
+        max_steps=options.steps,
+        max_epochs=-1,
+        check_val_every_n_epoch=options.val_every,
+        gradient_clip_val=options.clip_gradients,
+        log_every_n_steps=10,
+        num_sanity_val_steps=0,
+        callbacks=callbacks,
+        enable_progress_bar=sys.stderr.isatty(),
+        enable_model_summary=False,
+        logger=[
+            lightning.loggers.CSVLogger(options.out, name='csv', version=''),
+            lightning.loggers.TensorBoardLogger(options.out, name='tensorboard', version=''),
+        ],
+    )
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Whether a training may begin or go on there."""
+    for name in ('steps', 'batch', 'val_every', 'rays'):
+        if getattr(options, name) < 1:
+            raise LangOccError(f'--{name.replace("_", "-")} must be at least 1')
+    if not 0 <= options.ema < 1:
+        raise LangOccError(f'--ema must be at least 0 and below 1, is {options.ema}')
+    if options.resume:
+        if not (options.out / LAST).is_file():
+            raise LangOccError(f'there is nothing to resume: no file {options.out / LAST}')
+    elif options.out.exists() and any(p.name != 'rays' for p in options.out.iterdir()):
+        raise FileExistsError(
+            f'{options.out} is not empty: go on with --resume, or choose another --out'
+        )
+
+
+def _keep_options(options: argparse.Namespace, config: LangOccConfig) -> None:
+    """Write down what is trained; a resumed training must be of the same network and length."""
+    path = options.out / OPTIONS
+    page = {
+        'options': json.loads(json.dumps(vars(options), default=str)),
+        'model': json.loads(json.dumps(config.to_dict())),
+    }
+    if options.resume and path.is_file():
+        before = json.loads(path.read_text(encoding='utf-8'))
+        other = [name for name in page['model'] if page['model'][name] != before['model'].get(name)]
+        if before['options'].get('steps') != options.steps:
+            other.append('steps')
+        if other:
+            raise LangOccError(f'{options.out} cannot be resumed: {", ".join(other)} differ')
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_whole(path, (json.dumps(page, indent=2) + '\n').encode())
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line of `train_langocc`."""
+    parser = argparse.ArgumentParser(
+        prog='train_langocc',
+        description='Train LangOcc on surround pictures: no label, no depth, CLIP alone.',
+    )
+    add = parser.add_argument
+    add('data', type=Path, nargs='+', help="data sets in nuScenes' layout to train on")
+    add('--val', type=Path, nargs='+', required=True, help='data sets to validate on')
+    add('--out', type=Path, required=True, help='folder to write')
+    add('--store', type=Path, help='rays of extract_rays; without, they are extracted into OUT')
+    add('--resume', action='store_true', help='go on from OUT/last.ckpt')
+    add('--json', action='store_true', help='print the figures as JSON')
+    add_clip_options(parser.add_argument_group('CLIP and rays, where there is no --store'))
+    _add_model(parser)
+    _add_training(parser)
+    _add_machine(parser)
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group('network').add_argument
+    add('--size', choices=SIZES, default='full', help='small trains on a CPU (default: full)')
+    add('--cameras', nargs='+', default=list(CAMERAS), metavar='CAM', help='default: all six')
+    add('--lift', choices=LIFTS, help='push along depth bins, or pull at voxels')
+    add('--image-size', type=int, nargs=2, metavar=('H', 'W'), help='of resized pictures')
+    add('--backbone', choices=('small', 'resnet50'))
+    add('--backbone-weights', type=Path, help="torchvision's or timm's ResNet-50 weights")
+    add('--hidden', type=int, help='channels of features in space')
+    add('--previous', action='store_true', help='fuse the keyframe before')
+    add('--lower', type=float, nargs=3, metavar='M', help='corner of the grid')
+    add('--upper', type=float, nargs=3, metavar='M', help='the opposite corner')
+    add('--voxel', type=float, metavar='M', help='edge of a voxel')
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    add, default = parser.add_argument_group('training').add_argument, LossWeights()
+    add('--steps', type=int, default=2000, help='of the optimiser (default: 2000)')
+    add('--batch', type=int, default=4, help='moments a step (default: 4)')
+    add('--rays', type=int, default=8192, help='of a moment (default: 8192)')
+    add('--before', type=int, default=12, help='keyframes back whose rays count (default: 12)')
+    add('--after', type=int, default=12, help='keyframes ahead (default: 12)')
+    add('--lr', type=float, default=2e-4, help='peak learning rate (default: 2e-4)')
+    add('--weight-decay', type=float, default=0.01)
+    add('--clip-gradients', type=float, default=5.0, help='longest gradient (default: 5)')
+    add('--ema', type=float, default=0.999, help='weight averaging; 0: none (default: 0.999)')
+    add('--squared-weight', type=float, default=default.squared)
+    add('--cosine-weight', type=float, default=default.cosine)
+    add('--depth-weight', type=float, default=default.depth, help='of LiDAR rays (default: 0)')
+    add('--sparsity-weight', type=float, default=default.sparsity)
+    add('--light', type=float, default=0.1, help='greatest change of brightness (default: 0.1)')
+    add('--drop-camera', type=float, default=0.0, help='chance that one is missing (default: 0)')
+    add('--no-mirror', action='store_true', help='do not mirror the world at random')
+    add('--precision', choices=sorted(PRECISIONS), default='fp32')
+    add('--seed', type=int, default=0)
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group('running').add_argument
+    add('--val-every', type=int, default=1, help='epochs between validations (default: 1)')
+    add('--keep-every', type=int, default=0, metavar='N', help='keep OUT/epoch-N at every Nth')
+    add('--threads', type=int, default=0, help='CPU threads of torch; 0 for its own choice')
+    add('--workers', type=int, default=0, help='processes that read')
+    add('--accelerator', default='auto', help='cpu, gpu or auto')
+    add('--devices', default='auto', help='how many, or auto; several train together (DDP)')
+    add('--half', action='store_true', help='write float16 weights')
+
+
+if __name__ == '__main__':
+    sys.exit(main())
