@@ -2,14 +2,35 @@
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlm_nodes.geometry import Camera
 from vlm_nodes.simulation.gl import current, make_context, mujoco
-from vlm_nodes.simulation.scene import World
+
+
+class Drawable(Protocol):
+    """A world that can be drawn.
+
+    Attributes:
+        model: MuJoCo's model.
+        data: MuJoCo's state, with its kinematics up to date.
+    """
+
+    model: Any
+    data: Any
+
+
+class Labelled(Drawable, Protocol):
+    """A world whose parts have labels.
+
+    Attributes:
+        label_of_geom: (ngeom,) uint16 label of every geom.
+    """
+
+    label_of_geom: NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
@@ -42,7 +63,7 @@ class Renderer:
             raise ValueError(f'image size must be positive, is {width}x{height}')
         self._width, self._height, self._samples = width, height, samples
         self._gl: Any = make_context(width, height)
-        self._world: World | None = None
+        self._world: Drawable | None = None
         self._scene: Any = None
         self._context: Any = None
         self._option: Any = mujoco.MjvOption()
@@ -67,7 +88,7 @@ class Renderer:
         self._gl.free()
         self._gl = None
 
-    def render(self, world: World, camera: Camera, map_from_camera: NDArray[np.float64]) -> View:
+    def render(self, world: Drawable, camera: Camera, map_from_camera: NDArray[np.float64]) -> View:
         """The view of a camera.
 
         Args:
@@ -89,9 +110,9 @@ class Renderer:
         return View(np.ascontiguousarray(rgb[::-1]), self._metres(z_buffer[::-1]))
 
     def render_labels(
-        self, world: World, camera: Camera, map_from_camera: NDArray[np.float64]
+        self, world: Labelled, camera: Camera, map_from_camera: NDArray[np.float64]
     ) -> NDArray[np.uint16]:
-        """The label ids that a camera sees, (H, W) uint16 of `vocabulary.LABEL_IDS`.
+        """The labels that a camera sees, (H, W) uint16 of the world's `label_of_geom`.
 
         0 where nothing is hit.
 
@@ -107,7 +128,7 @@ class Renderer:
             self._draw(painted, None)
             flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = 0
         number = painted[::-1].astype(np.int32) @ np.array([1, 256, 65536], np.int32)
-        return self._label_of_number()[number]
+        return self._label_of_number(world)[number]
 
     def _check(self, camera: Camera) -> None:
         if self._gl is None:
@@ -126,7 +147,7 @@ class Renderer:
         mujoco.mjr_render(rect, self._scene, self._context)
         mujoco.mjr_readPixels(rgb, z_buffer, rect, self._context)
 
-    def _show(self, world: World) -> None:
+    def _show(self, world: Drawable) -> None:
         """Loads a world's textures and meshes if it is another one, and its objects' places."""
         if world is not self._world:
             self._free_context()
@@ -182,11 +203,10 @@ class Renderer:
         depth: NDArray[np.float32] = metres.astype(np.float32)
         return depth
 
-    def _label_of_number(self) -> NDArray[np.uint16]:
-        assert self._world is not None
+    def _label_of_number(self, world: Labelled) -> NDArray[np.uint16]:
         geoms = [geom for geom in self._scene.geoms[: self._scene.ngeom] if geom.segid >= 0]
         table = np.zeros(self._scene.ngeom + 1, np.uint16)
         for geom in geoms:
             if geom.objtype == mujoco.mjtObj.mjOBJ_GEOM:
-                table[geom.segid + 1] = self._world.label_of_geom[geom.objid]
+                table[geom.segid + 1] = world.label_of_geom[geom.objid]
         return table

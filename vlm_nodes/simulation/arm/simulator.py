@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,7 +26,6 @@ from vlm_nodes.simulation.arm.tactile import tactile_image
 from vlm_nodes.simulation.arm.tasks import TASKS, check_task
 from vlm_nodes.simulation.arm.world import MOMENT_S, ArmWorld
 from vlm_nodes.simulation.render import Renderer, View
-from vlm_nodes.simulation.scene import World
 
 SECOND_NS: Final = 1_000_000_000
 
@@ -218,9 +217,7 @@ class ArmSimulator:
         }
 
     def _view(self) -> View:
-        # The renderer takes of a world its model and data alone.
-        world = cast(World, self.world)
-        return self._renderer.render(world, self.camera, BASE_FROM_CAMERA)
+        return self._renderer.render(self.world, self.camera, BASE_FROM_CAMERA)
 
 
 def checked_targets(values: ArrayLike) -> NDArray[np.float64]:

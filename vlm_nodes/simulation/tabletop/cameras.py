@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, cast
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from vlm_nodes.geometry import Camera
 from vlm_nodes.simulation.paths import look_at
 from vlm_nodes.simulation.render import Renderer
-from vlm_nodes.simulation.scene import World
 from vlm_nodes.simulation.tabletop.layout import PIXEL_M, X_RANGE_M, Y_RANGE_M
 from vlm_nodes.simulation.tabletop.world import TableWorld
 
@@ -84,7 +83,7 @@ class Cameras:
         """What the three cameras see now."""
         views = []
         for name, pose in self._poses.items():
-            seen = self._renderer.render(_as_rendered(world), CAMERA, pose)
+            seen = self._renderer.render(world, CAMERA, pose)
             views.append(TableView(name, seen.rgb, seen.depth_m, CAMERA, pose.copy()))
         return views
 
@@ -95,10 +94,5 @@ class Cameras:
             (rows along y, columns along x) uint16 numbers of `TableWorld.label_of_geom`, over the
             table as a heightmap shows it.
         """
-        labels = self._renderer.render_labels(_as_rendered(world), self._above, self._above_pose)
+        labels = self._renderer.render_labels(world, self._above, self._above_pose)
         return np.ascontiguousarray(labels.T)
-
-
-def _as_rendered(world: TableWorld) -> World:
-    # The renderer asks of a world no more than model, data and label_of_geom.
-    return cast(World, world)
