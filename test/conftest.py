@@ -17,9 +17,9 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-# Domains 0 to 101 leave DDS's ports below Linux's ephemeral range. Each run starts elsewhere, so
-# that two runs on one machine seldom meet.
-_domains = itertools.count(os.getpid() * 7)
+# Domains that tests took: the next test begins behind them, since what a killed process leaves
+# behind in one should not reach into the next.
+_taken = itertools.count()
 
 
 @pytest.fixture(scope='session')
@@ -33,7 +33,9 @@ def vlm_data() -> Path:
 
 @pytest.fixture
 def ros_domain(monkeypatch: pytest.MonkeyPatch) -> int:
-    """A ROS domain of the test's own, set for this process and those it starts."""
-    domain = 1 + next(_domains) % 100
+    """A ROS domain that nobody on this machine is in, set for this process and those it starts."""
+    from vlm_nodes.graph.domain import free_domain
+
+    domain = free_domain(after=next(_taken))
     monkeypatch.setenv('ROS_DOMAIN_ID', str(domain))
     return domain

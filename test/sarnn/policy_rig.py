@@ -7,7 +7,6 @@ busy the computer is.
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -27,6 +26,7 @@ from trajectory_msgs.msg import JointTrajectory
 from vlm_interfaces.srv import SetTask
 
 from vlm_nodes import messages
+from vlm_nodes.graph.domain import free_domain
 from vlm_nodes.sarnn import DepthConfig, Sarnn, SarnnConfig, save_policy
 from vlm_nodes.sarnn.node import PolicyNode
 
@@ -39,7 +39,7 @@ NAMES = ('shoulder', 'elbow', 'slide')
 LOW, HIGH = np.array([-1.0, 0.0, 0.0]), np.array([1.0, 2.0, 0.1])
 HOME = np.array([0.0, 0.5, 0.05])
 
-_domains = itertools.count(os.getpid() * 7 + 25)
+_taken = itertools.count(25)
 
 
 def config(**changes):
@@ -304,7 +304,7 @@ class Rig:
 @contextmanager
 def policy_rig(model, folder, **options):
     context = Context()
-    rclpy.init(context=context, domain_id=1 + next(_domains) % 100)
+    rclpy.init(context=context, domain_id=free_domain(after=next(_taken)))
     rig = Rig(context, model, folder, **options)
     try:
         yield rig

@@ -11,12 +11,16 @@ _PORT_BASE, _PORTS_A_DOMAIN, _DOMAINS = 7400, 250, 101
 _PORTS = (0, *range(10, 20))
 
 
-def free_domain() -> int:
+def free_domain(after: int = 0) -> int:
     """A ROS domain from 1 to 101 that nobody on this machine seems to be in.
 
     Begins at one that follows from this process, so that two started at once seldom meet.
+
+    Args:
+        after: How many were taken before: each call of a process that counts begins at another, so
+            that what is left of one domain does not reach into the next.
     """
-    first = os.getpid() * 7
+    first = os.getpid() * 7 + after
     domains = [1 + (first + step) % _DOMAINS for step in range(_DOMAINS)]
     return next((domain for domain in domains if _is_free(domain)), domains[0])
 
