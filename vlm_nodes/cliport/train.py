@@ -63,6 +63,9 @@ def _run(options: argparse.Namespace) -> int:
         # A hint at workers, which pictures in memory do not need.
         warnings.filterwarnings('ignore', message='.*does not have many workers.*')
         warnings.filterwarnings('ignore', message='.*smaller than the logging interval.*')
+        # It is the folder's options.json; `_check` has seen to the rest.
+        warnings.filterwarnings('ignore', message='.*exists and is not empty.*')
+        warnings.filterwarnings('ignore', message='.*treespec.*')
         trainer.fit(
             CliportTraining(model, config),
             _training_loader(episodes, model.config, config, options),
