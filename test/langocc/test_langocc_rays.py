@@ -120,14 +120,15 @@ def test_lidar_pixels_of_the_real_keyframe_lead_back_to_their_points(vlm_data):
     in_ego = transform_points(keyframe.lidar.ego_from_lidar, points[:, :3])
     total = 0
     for name in keyframe.cameras:
-        pixels, distances = lidar_pixels(keyframe, name, points, VoxelGrid())
+        hits = lidar_pixels(keyframe, name, points, VoxelGrid())
         image = keyframe.cameras[name]
-        rays = pixel_rays(image.camera, ego_from_view(keyframe, image), pixels)
-        found = rays.origins_m + rays.directions * torch.from_numpy(distances)[:, None]
+        rays = pixel_rays(image.camera, ego_from_view(keyframe, image), hits.pixels)
+        found = rays.origins_m + rays.directions * torch.from_numpy(hits.depth_m)[:, None]
         # Half a pixel of 1/1260 at 40 m is 2 cm.
         gaps = [np.abs(in_ego - p).sum(1).min() for p in found[::97].numpy()]
         assert max(gaps) < 0.06
-        total += len(pixels)
+        assert hits.kept.sum() == len(hits.pixels)
+        total += len(hits.pixels)
     assert total > 10_000
 
 

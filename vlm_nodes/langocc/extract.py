@@ -53,9 +53,9 @@ def extract_keyframe(keyframe: Keyframe, store: RayStore, encoder: Encoder) -> K
             pixels = random_pixels(image.camera, page.rays, rng)
             depth = np.full(len(pixels), np.nan, np.float32)
         else:
-            pixels, depth = lidar_pixels(keyframe, name, points)
-            some = rng.permutation(len(pixels))[: page.rays]
-            pixels, depth = pixels[some], depth[some]
+            hits = lidar_pixels(keyframe, name, points)
+            some = rng.permutation(len(hits.pixels))[: page.rays]
+            pixels, depth = hits.pixels[some], hits.depth_m[some]
         dense = encoder.encode_dense(read_image(image))
         size = image.camera.width, image.camera.height
         features = store.reduce(at_pixels(dense, pixels, size)).astype(np.float16)

@@ -96,20 +96,32 @@ def random_pixels(camera: Camera, count: int, rng: np.random.Generator) -> Pixel
     return rng.integers((0, 0), (camera.width, camera.height), size=(count, 2), dtype=np.int64)
 
 
+@dataclass(frozen=True)
+class LidarPixels:
+    """Where LiDAR points fall in a picture.
+
+    Attributes:
+        pixels: (R, 2) whole (u, v).
+        depth_m: (R,) float32 distance from the camera, along the ray.
+        kept: (N,) bool; which of the points these are, in order.
+    """
+
+    pixels: Pixels
+    depth_m: NDArray[np.float32]
+    kept: NDArray[np.bool_]
+
+
 def lidar_pixels(
     keyframe: Keyframe, name: str, points: NDArray[np.float32], grid: VoxelGrid | None = None
-) -> tuple[Pixels, NDArray[np.float32]]:
+) -> LidarPixels:
     """The pixels of a camera that LiDAR points fall on: what LangOcc was published with.
 
     Args:
         keyframe: With a sweep.
         name: Of the camera.
-        points: (N, 3 or more) metres in the LiDAR's frame.
+        points: (N, 3 or more) metres in the LiDAR's frame. Those within 1 m of the camera are of
+            the vehicle itself and are left out.
         grid: Leave out points that lie outside of it.
-
-    Returns:
-        (R, 2) pixels (u, v) and (R,) float32 distances from the camera in metres, along the ray.
-        Points within 1 m of the camera are of the vehicle itself and are left out.
 
     Raises:
         LangOccError: The keyframe has no sweep.
@@ -126,7 +138,7 @@ def lidar_pixels(
     if grid is not None:
         kept &= grid.voxel_of(transform_points(invert(keyframe.map_from_ego), in_map))[1]
     pixels = np.floor(uv[kept] + 0.5).astype(np.int64)
-    return pixels, np.linalg.norm(seen[kept], axis=1).astype(np.float32)
+    return LidarPixels(pixels, np.linalg.norm(seen[kept], axis=1).astype(np.float32), kept)
 
 
 def box_span(rays: Rays, grid: VoxelGrid, near_m: float = 0.0) -> tuple[Tensor, Tensor]:
