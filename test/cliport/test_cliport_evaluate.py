@@ -7,7 +7,7 @@ from small_cliport import small_model
 from vlm_nodes.cliport import evaluate
 from vlm_nodes.cliport.backbones import FrozenClip
 from vlm_nodes.cliport.checkpoint import save_checkpoint
-from vlm_nodes.cliport.evaluate import Policy, main
+from vlm_nodes.cliport.evaluate import Policy, main, tasks_of
 from vlm_nodes.cliport.rollouts import EpisodeResult
 
 TASK, OTHER = 'put-block-in-bowl-seen-colors', 'put-block-in-bowl-unseen-colors'
@@ -146,6 +146,21 @@ def test_a_policy_of_several_tasks_is_chosen_by_their_mean(tmp_path, capsys, pla
     assert found['chosen'] == 'step-000002'
     assert found['val']['step-000001'] == 0.55
     assert set(found['test']) == {TASK, OTHER}
+
+
+def test_one_checkpoint_does_not_overrule_the_choice(trained, tmp_path, capsys, played) -> None:
+    figures_of(capsys, trained, '--out', tmp_path, *FEW)
+    one = trained / 'checkpoints' / 'step-000001'
+    assert figures_of(capsys, one, '--out', tmp_path, *FEW)['bowls']['chosen'] == 'step-000001'
+    words = [trained, '--out', tmp_path, '--mode', 'test', *FEW]
+    assert figures_of(capsys, *words)['bowls']['chosen'] == 'step-000003'
+
+
+def test_sets_of_tasks_are_all_of_their_tasks() -> None:
+    tasks = tasks_of(['multi-language-conditioned', TASK], 'test')
+    assert {TASK, OTHER, 'align-rope'} <= set(tasks)
+    assert len(set(tasks)) == len(tasks)
+    assert tasks_of(['multi-attr-put-block-in-bowl-unseen-colors'], 'test') == (OTHER,)
 
 
 def test_trainings_of_two_seeds_stand_side_by_side(trained, tmp_path, capsys, played) -> None:

@@ -108,7 +108,7 @@ def evaluate(policy: Policy, options: argparse.Namespace) -> dict[str, Any]:
     Returns:
         `chosen`; `val` with each checkpoint's mean over tasks; `test` with each task's figures.
     """
-    val_tasks = tuple(options.val_task or policy.tasks)
+    val_tasks = tasks_of(options.val_task or policy.tasks, 'val')
     figures: dict[str, Any] = {}
     if options.mode == 'test':
         chosen = _chosen_before(policy, val_tasks, options.out)
@@ -116,7 +116,7 @@ def evaluate(policy: Policy, options: argparse.Namespace) -> dict[str, Any]:
         chosen, figures['val'] = choose(policy, val_tasks, options)
     figures['chosen'] = chosen.name
     if options.mode != 'val':
-        tasks = tuple(options.task or policy.tasks)
+        tasks = tasks_of(options.task or policy.tasks, 'test')
         figures['test'] = {
             task: play_missing(policy, (chosen,), task, 'test', options)[chosen.name]
             for task in tasks
@@ -124,6 +124,27 @@ def evaluate(policy: Policy, options: argparse.Namespace) -> dict[str, Any]:
         for task in tasks:
             _results(options.out, task, 'test').choose(policy.name, chosen.name)
     return figures
+
+
+def tasks_of(names: Sequence[str], mode: str) -> tuple[str, ...]:
+    """Tasks by their full names, and those of sets of tasks; each once.
+
+    Raises:
+        ValueError: There is no such task, or the name leaves open which split is meant.
+    """
+    from vlm_nodes.simulation.tabletop.registry import make_task
+    from vlm_nodes.simulation.tabletop.task_sets import task_set, task_set_names
+
+    tasks: list[str] = []
+    for name in names:
+        if name in task_set_names():
+            tasks.extend(task_set(name, mode).tasks)
+            continue
+        if make_task(name, mode=mode).name != name:
+            # Results are kept under full names.
+            raise ValueError(f'{name!r} is no full name: say {make_task(name).name!r}')
+        tasks.append(name)
+    return tuple(dict.fromkeys(tasks))
 
 
 def choose(
@@ -137,7 +158,8 @@ def choose(
     }
     # The later of equals has learned for longer.
     best = max(policy.checkpoints, key=lambda path: (means[path.name], path.name))
-    for task in tasks:
+    # Of one there is no choice, and none of before is to be overruled by it.
+    for task in tasks if len(means) > 1 else ():
         _results(options.out, task, 'val').choose(policy.name, best.name)
     return best, {name: round(mean, 4) for name, mean in means.items()}
 
@@ -236,8 +258,6 @@ def _chosen_before(policy: Policy, tasks: Sequence[str], out: Path) -> Path:
 
 
 def _check(options: argparse.Namespace) -> None:
-    from vlm_nodes.simulation.tabletop.registry import make_task
-
     for name in ('n', 'val_n', 'workers'):
         if getattr(options, name) < 1:
             raise ValueError(f'--{name.replace("_", "-")} must be at least 1')
@@ -247,10 +267,8 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f'--seeds {early}: test tables have odd seeds from {TEST_FROM} on')
     if options.out.exists() and not options.out.is_dir():
         raise ValueError(f'--out {options.out} is a file: give a folder')
-    for task in (*(options.task or ()), *(options.val_task or ())):
-        # Without its split, a name would mean another table than its results' file says.
-        if make_task(task).name != task:
-            raise ValueError(f'{task!r} is no full name: say {make_task(task).name!r}')
+    tasks_of(options.task or (), 'test')
+    tasks_of(options.val_task or (), 'val')
 
 
 def _text(figures: dict[str, Any]) -> str:
@@ -282,8 +300,8 @@ def make_parser() -> argparse.ArgumentParser:
     add('policy', type=Path, nargs='+', help='folders of cliport_train, or single checkpoints')
     add('--out', type=Path, required=True, help='folder of results')
     add('--mode', choices=MODES, default='all', help='val, test, or all: one after the other')
-    add('--task', nargs='+', help='to test on (default: what it was trained on)')
-    add('--val-task', nargs='+', help='to choose by (default: what it was trained on)')
+    add('--task', nargs='+', help='or sets of tasks, to test on (default: what it was trained on)')
+    add('--val-task', nargs='+', help='or sets, to choose by (default: what it was trained on)')
     add('--n', type=int, default=50, help='test tables of a task (default 50)')
     add('--seeds', type=int, nargs='+', help='of the test tables, instead of the first')
     add('--val-n', type=int, default=20, help='validation tables of a task (default 20)')
