@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from vlm_nodes.cliport.backbones import FrozenClip
 from vlm_nodes.cliport.checkpoint import WEIGHTS_NAME, load_checkpoint, read_page
 from vlm_nodes.cliport.episode import Episode, Step
 from vlm_nodes.cliport.heightmap import Heightmap
+from vlm_nodes.cliport.parameters import workspace_difference
 from vlm_nodes.cliport.poses import tool_pose
-from vlm_nodes.cliport.samples import read_samples, samples_of
+from vlm_nodes.cliport.samples import commonest_workspace, read_samples, samples_of
 from vlm_nodes.cliport.train import main
 from vlm_nodes.cliport.training import (
     Batch,
@@ -141,6 +143,12 @@ def test_a_training_writes_checkpoints_and_goes_on(folders, tmp_path, capsys) ->
     assert model.config.words == ('a', 'block', 'bowl', 'in', 'put', 'red', 'the')
     page = read_page(out / 'checkpoints' / 'step-000004')
     assert page['training']['tasks'] == ['put-block-in-bowl']
+    assert page['training']['episodes'] == 2
+    # So that cliport_node can refuse a workspace with other pixels.
+    known = page['training']['workspace']
+    assert workspace_difference(known, WORKSPACE) == ('', False)
+    coarse = Workspace((0.0, 0.64), (0.0, 0.64), pixel_m=0.02)
+    assert workspace_difference(known, coarse)[1]
     assert page['training']['figures']['val_loss'] > 0
     state = torch.load(out / 'last.ckpt', weights_only=True)
     assert state['optimizer_states'][0]['state']
@@ -207,3 +215,20 @@ def test_pictures_of_other_sizes_are_refused(folders, tmp_path) -> None:
     Episode('t', 'train', 1, (Step(seen, 'x', pick, pick, 1),), seen).save(tmp_path / '000001.zip')
     with pytest.raises(ValueError, match='differ in size'):
         read_samples([folders / 'val', tmp_path])
+
+
+def test_pixels_of_other_sizes_are_refused(folders, tmp_path) -> None:
+    wide = Workspace((0.0, 1.28), (0.0, 1.28), pixel_m=0.02)
+    pick = tool_pose((0.2, 0.1, 0), 0)
+    seen = Heightmap(*picture((64, 64)), wide)
+    Episode('t', 'train', 1, (Step(seen, 'x', pick, pick, 1),), seen).save(tmp_path / '000001.zip')
+    with pytest.raises(ValueError, match=r'pixels differ in size: \[0\.01, 0\.02\] m'):
+        read_samples([folders / 'val', tmp_path])
+
+
+def test_the_workspace_of_most_episodes_is_remembered() -> None:
+    there = samples_of(episode(0))
+    moved = [replace(each, workspace=replace(WORKSPACE, z_range_m=(0, 0.3))) for each in there]
+    silent = [replace(each, workspace=None) for each in there]
+    assert commonest_workspace([moved, there, silent, there, silent, silent]) == WORKSPACE
+    assert commonest_workspace([silent]) is None

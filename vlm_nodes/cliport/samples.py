@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from vlm_nodes.cliport.episode import Episode, EpisodeError, episode_files
 from vlm_nodes.cliport.poses import labels_of_poses
+from vlm_nodes.cliport.workspace import Workspace
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +35,7 @@ class Sample:
         pick_angle_rad: Angle of the tool at the pick.
         place_angle_rad: Angle of the tool at the place, less that at the pick.
         task: Name of the task it was shown in.
+        workspace: What the picture shows, before augmentation; None where nobody said.
 
     Raises:
         ValueError: Shapes differ, or a label lies outside the picture.
@@ -47,6 +50,7 @@ class Sample:
     pick_angle_rad: float = 0.0
     place_angle_rad: float = 0.0
     task: str = ''
+    workspace: Workspace | None = None
 
     def __post_init__(self) -> None:
         """Check shapes and labels."""
@@ -116,6 +120,7 @@ def samples_of(episode: Episode) -> list[Sample]:
                 pick.angle_rad,
                 place.angle_rad,
                 episode.task,
+                episode.workspace,
             )
         )
     return samples
@@ -132,7 +137,8 @@ def read_samples(folders: Sequence[Path], limit: int | None = None) -> list[list
         A list of samples for each episode.
 
     Raises:
-        ValueError: A file is damaged, a pose cannot be a label, or pictures differ in size.
+        ValueError: A file is damaged, a pose cannot be a label, or pictures differ in size or
+            in the size of their pixels.
         FileNotFoundError: A folder is missing or has no episode.
     """
     episodes: list[list[Sample]] = []
@@ -147,4 +153,16 @@ def read_samples(folders: Sequence[Path], limit: int | None = None) -> list[list
     shapes = {sample.seen.shape for samples in episodes for sample in samples}
     if len(shapes) > 1:
         raise ValueError(f'pictures differ in size: {sorted(shapes)}; train on each apart')
+    scales = {
+        sample.workspace.pixel_m for samples in episodes for sample in samples if sample.workspace
+    }
+    if len(scales) > 1:
+        raise ValueError(f'pixels differ in size: {sorted(scales)} m; train on each apart')
     return episodes
+
+
+def commonest_workspace(episodes: Sequence[Sequence[Sample]]) -> Workspace | None:
+    """What most episodes show; None where none of them says."""
+    known = Counter(samples[0].workspace for samples in episodes if samples)
+    del known[None]
+    return known.most_common(1)[0][0] if known else None

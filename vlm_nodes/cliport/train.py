@@ -10,6 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from vlm_nodes.cliport.backbones import FrozenClip
 from vlm_nodes.cliport.config import LANGUAGE_FUSIONS, QUERY_FORMS, SHARINGS, ModelConfig
 from vlm_nodes.cliport.language import vocabulary
 from vlm_nodes.cliport.model import CliportModel
-from vlm_nodes.cliport.samples import Sample, read_samples
+from vlm_nodes.cliport.samples import Sample, commonest_workspace, read_samples
 from vlm_nodes.cliport.training import (
     Batch,
     CliportTraining,
@@ -58,7 +59,7 @@ def _run(options: argparse.Namespace) -> int:
     config = _training_config(options)
     _keep_options(options, model.config)
     start_s = time.monotonic()
-    trainer = _trainer(options, [sorted({e[0].task for e in episodes}), len(episodes)])
+    trainer = _trainer(options, _about(options, episodes))
     with warnings.catch_warnings():
         # A hint at workers, which pictures in memory do not need.
         warnings.filterwarnings('ignore', message='.*does not have many workers.*')
@@ -148,14 +149,21 @@ def _loader(
     )
 
 
-def _trainer(options: argparse.Namespace, about: list[Any]) -> Any:
-    tasks, episodes = about
+def _about(options: argparse.Namespace, episodes: Sequence[Sequence[Sample]]) -> dict[str, Any]:
+    """What a checkpoint remembers of its training; JSON values."""
+    workspace = commonest_workspace(episodes)
+    return {
+        'tasks': sorted({samples[0].task for samples in episodes}),
+        'episodes': len(episodes),
+        'workspace': asdict(workspace) if workspace else None,
+        'seed': options.seed,
+        'batch': options.batch,
+    }
+
+
+def _trainer(options: argparse.Namespace, about: dict[str, Any]) -> Any:
     callbacks: list[Any] = [
-        KeepCheckpoints(
-            options.out / 'checkpoints',
-            options.half,
-            {'tasks': tasks, 'episodes': episodes, 'seed': options.seed, 'batch': options.batch},
-        ),
+        KeepCheckpoints(options.out / 'checkpoints', options.half, about),
         lightning.callbacks.ModelCheckpoint(
             options.out, filename='last', save_top_k=1, enable_version_counter=False
         ),
