@@ -32,11 +32,10 @@ COMMANDS = ('joint_trajectory', 'commands', 'joint_command')
 
 
 def start(context: LaunchContext) -> list[Node]:
-    given = {name: context.launch_configurations[name] for name in OVERRIDES}
     overrides = {
-        name: ParameterValue(value, value_type=OVERRIDES[name][1])
-        for name, value in given.items()
-        if value
+        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
+        for name, (_, kind) in OVERRIDES.items()
+        if context.launch_configurations[name]
     }
     use_sim_time = ParameterValue(LaunchConfiguration('use_sim_time'), value_type=bool)
     remappings = [(topic, LaunchConfiguration(topic)) for topic in TOPICS]

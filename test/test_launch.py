@@ -1,5 +1,6 @@
 """Parameter file and launch files, launched for real where launch and launch_ros are."""
 
+import json
 import os
 import signal
 import subprocess
@@ -16,8 +17,11 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import parameter_value_to_python
 from rclpy.parameter_client import AsyncParameterClient
+from std_msgs.msg import String
 
 from vlm_nodes.mapping.parameters import PARAMETERS
+from vlm_nodes.node import LATCHED
+from vlm_nodes.sarnn import Sarnn, SarnnConfig, save_policy
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ABSENT = 'launch and launch_ros have no wheels: run this where ROS 2 is installed'
@@ -64,7 +68,7 @@ def prefix(tmp_path, monkeypatch):
     for folder in (index, executables):
         folder.mkdir(parents=True)
     (index / 'vlm_nodes').touch()
-    for name in ('mapping_node', 'sim_node'):
+    for name in ('mapping_node', 'sim_node', 'policy_node', 'sim_arm_node', 'arm_expert_node'):
         start = f'from vlm_nodes.executables import {name}; {name}()'
         script = executables / name
         script.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{start}" "$@"\n')
@@ -100,8 +104,8 @@ def graph(prefix, ros_domain):
     context.shutdown()
 
 
-def parameters(node, *names):
-    client = AsyncParameterClient(node, 'mapping_node')
+def parameters(node, *names, of='mapping_node'):
+    client = AsyncParameterClient(node, of)
     assert client.wait_for_services(PATIENCE_S)
     future = client.get_parameters(list(names))
     node.executor.spin_until_future_complete(future, PATIENCE_S)
@@ -159,4 +163,67 @@ def test_the_demo_maps_a_simulated_room(graph):
         while not (fused and fused[-1]):
             assert time.monotonic() < deadline, 'nothing is fused'
             graph.executor.spin_once(timeout_sec=0.1)
+        ends_well(process)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    config = SarnnConfig(
+        ('shoulder', 'elbow'), ((0.0, 0.0), (1.0, 1.0)), image_size=(16, 16), k_dim=2, rec_dim=8
+    )
+    save_policy(tmp_path / 'policy.safetensors', Sarnn(config))
+    return tmp_path / 'policy.safetensors'
+
+
+def test_a_policy_comes_up_on_the_topics_that_are_given(graph, checkpoint, tmp_path):
+    file = tmp_path / 'robot.yaml'
+    limits = 'joint_limits: {elbow: {max_velocity: 0.5}}'
+    file.write_text(f'/**: {{ros__parameters: {{ramp_s: 3.0, max_velocity: 0.8, {limits}}}}}')
+    arguments = [
+        f'params_file:={file}',
+        f'checkpoint:={checkpoint}',
+        'command_type:=joint_state',
+        'command:=/robot/joint_command',
+        'rgb:=/front/color',
+        'use_sim_time:=true',
+    ]
+    with launched('policy.launch.py', *arguments) as process:
+        expected = {
+            'checkpoint': str(checkpoint),
+            'command_type': 'joint_state',
+            'ramp_s': 3.0,
+            'max_velocity': 0.8,
+            'joint_limits.elbow.max_velocity': 0.5,
+            'shadow': False,
+            'use_sim_time': True,
+        }
+        assert parameters(graph, *expected, of='policy_node') == expected
+        assert {'/front/color', '/joint_states', '/robot/joint_command'} <= topics(graph)
+        assert not {'/rgb', '/joint_command', '/joint_trajectory'} & topics(graph)
+        ends_well(process)
+
+
+def test_a_policy_in_shadow_mode_has_no_topic_to_the_robot(graph, checkpoint):
+    arguments = [f'checkpoint:={checkpoint}', 'shadow:=true']
+    with launched('policy.launch.py', *arguments) as process:
+        assert parameters(graph, 'shadow', of='policy_node') == {'shadow': True}
+        assert {'/rgb', '/policy_node/command'} <= topics(graph)
+        assert '/joint_trajectory' not in topics(graph)
+        ends_well(process)
+
+
+def test_the_expert_does_a_task_of_the_simulated_arm(graph):
+    told = []
+    graph.create_subscription(String, '/sim_arm_node/outcome', told.append, LATCHED)
+    task = 'push the green box to the left'
+    arguments = ['expert:=true', f'task:={task}', 'seed:=2', 'realtime_factor:=20.0']
+    arguments += ['wait_for_command_s:=5']
+    with launched('sim_arm.launch.py', *arguments) as process:
+        expected = {'task': task, 'seed': 2, 'realtime_factor': 20.0, 'wait_for_command_s': 5.0}
+        assert parameters(graph, *expected, of='sim_arm_node') == expected
+        deadline = time.monotonic() + PATIENCE_S
+        while not (told and json.loads(told[-1].data)['success']):
+            assert time.monotonic() < deadline, 'the box is not pushed'
+            graph.executor.spin_once(timeout_sec=0.1)
+        assert json.loads(told[-1].data)['task'] == task
         ends_well(process)
