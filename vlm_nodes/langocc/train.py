@@ -73,6 +73,9 @@ def _run(options: argparse.Namespace) -> int:
         # Hints at workers, and at logs of few steps.
         warnings.filterwarnings('ignore', message='.*does not have many workers.*')
         warnings.filterwarnings('ignore', message='.*smaller than the logging interval.*')
+        # The folder holds the options by then, or the training that goes on.
+        warnings.filterwarnings('ignore', message='.*exists and is not empty.*')
+        warnings.filterwarnings('ignore', message='.*LeafSpec.*')
         trainer.fit(
             LangOccTraining(model, training_config(options)),
             _loader(ConcatDataset(training), options, shuffle=True),
