@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from vlm_nodes.sarnn.inputs import SECOND_NS, InputError, NewestInputs, Stream
+from vlm_nodes.sarnn.inputs import NO_STAMP, SECOND_NS, InputError, NewestInputs, Stream
 from vlm_nodes.sarnn.overlay import EXPECTED, SEEN, draw_keypoints
 
 
@@ -58,9 +58,24 @@ def test_missing_joints_are_named_with_those_that_came():
     made = inputs()
     assert made.details(0) == {}
     made.put_joints(0, {'wheel': 0.0, 'b': 0.0})
-    assert made.missing_joints() == ('a',)
     assert made.details(0) == {'/joint_states': "no joint 'a' among b, wheel"}
     assert np.isnan(made.joints()[1])
+
+
+def test_messages_without_a_stamp_are_told_as_such():
+    made = filled(stamp_ns=0)
+    made.put('color', 5 * SECOND_NS, 1)
+    assert made.details(5 * SECOND_NS) == {'/touch': NO_STAMP, '/joint_states': NO_STAMP}
+    made.put('gelsight1', 5 * SECOND_NS, 1)
+    made.put_joints(5 * SECOND_NS, {'a': 0.0, 'b': 0.0})
+    assert made.details(5 * SECOND_NS) == {}
+
+
+def test_images_without_a_stamp_are_told_also_where_joints_are_missing():
+    made = inputs()
+    made.put('color', 0, 1)
+    made.put_joints(5, {'b': 0.0})
+    assert made.details(5) == {'/rgb': NO_STAMP, '/joint_states': "no joint 'a' among b"}
 
 
 def test_why_joints_are_of_no_use_is_said_until_they_are():

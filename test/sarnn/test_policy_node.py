@@ -217,6 +217,31 @@ def test_what_rosbag2npz_cut_off_is_cut_off_here(tmp_path):
         np.testing.assert_allclose(rig.positions(), whole, atol=1e-6)
 
 
+def test_two_cameras_and_two_touch_sensors_of_changing_size_in_another_order_of_joints(tmp_path):
+    streams = {'cameras': ('color', 'wrist'), 'tactile': ('gelsight1', 'gelsight2')}
+    with policy_rig(wilful(depth=None, **streams), tmp_path, ramp_s=0.0) as rig:
+        rig.follow = False
+
+        def more(times):
+            header = messages.header_message('', rig.now_ns + PERIOD_NS)
+            joints = messages.joint_state_message(NAMES[::-1], HOME[::-1], (), header)
+            tall = np.full((8 * times, 8 * times, 3), 90, np.uint8)
+            image = messages.image_message(tall, 'rgb8', header)
+            return {'wrist': image, 'gelsight2': image, 'joint_states': joints}
+
+        rig.tick(**more(4))
+        rig.enable()
+        for times in (4, 4, 2, 6):
+            rig.tick(**more(times))
+        assert rig.state == 'running'
+        assert rig.count('ticks failed') == 0
+        assert len(rig.commands) == 4
+        rig.tick(5, without=('wrist', 'gelsight2'))
+        assert rig.state == 'holding'
+        assert '/wrist is ' in rig.reason
+        assert '/gelsight2 is ' in rig.reason
+
+
 def test_it_keeps_its_rate_in_real_time(tmp_path):
     """Without simulated time, with a robot that publishes when it likes."""
     with policy_rig(drifting(), tmp_path, use_sim_time=False, ramp_s=0.1) as rig:

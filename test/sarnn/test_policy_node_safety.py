@@ -90,6 +90,29 @@ def test_stamps_of_another_clock_are_recognised(tmp_path):
         assert 'in the future: by another clock? use_sim_time must fit' in rig.refused()
 
 
+def test_joints_without_a_stamp_are_told_as_such(tmp_path):
+    with policy_rig(drifting(), tmp_path) as rig:
+        rig.tick(2, joint_states=rig.inputs(0)['joint_states'])
+        assert rig.refused() == (
+            '/joint_states: its messages have no stamp: its driver must fill in header.stamp'
+        )
+        rig.tick()
+        rig.enable()
+
+
+def test_images_that_become_smaller_than_their_crop_hold_and_are_named(tmp_path):
+    with policy_rig(drifting(), tmp_path, **{'crop.color': [8, 0, 24, 24]}) as rig:
+        rig.started()
+        for _ in range(5):
+            header = messages.header_message('', rig.now_ns + PERIOD_NS)
+            small = np.zeros((12, 16, 3), np.uint8)
+            rig.tick(rgb=messages.image_message(small, 'rgb8', header))
+        assert rig.state == 'holding'
+        assert 'policy: color: crop (8, 0, 24, 24) does not lie in an image of 16x12' in rig.reason
+        rig.tick(3)
+        assert rig.state == 'ramping'
+
+
 def test_images_of_no_use_hold_and_say_why(tmp_path):
     with policy_rig(drifting(), tmp_path) as rig:
         rig.started()

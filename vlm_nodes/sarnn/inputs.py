@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SECOND_NS = 1_000_000_000
+NO_STAMP = 'its messages have no stamp: its driver must fill in header.stamp'
 
 
 class InputError(ValueError):
@@ -120,24 +121,30 @@ class NewestInputs:
 
     def details(self, now_ns: int) -> dict[str, str]:
         """What is known of an input that is late, by topic."""
-        missing = self.missing_joints()
         with self._lock:
-            if missing:
-                came = ', '.join(sorted(self._joints))
-                named = ', '.join(map(repr, missing))
-                return {self._joints_topic: f'no joint {named} among {came}'} if came else {}
-            said = dict(self._unusable)
-            stamps = {name: self._joints[name][0] for name in self._names}
-            oldest = min(stamps, key=lambda name: stamps[name])
-            if stamps[oldest] < max(stamps.values()):
-                age_s = _age_s(now_ns, self._joints[oldest])
-                said.setdefault(self._joints_topic, f'joint {oldest!r} is {age_s:.2f} s old')
+            said = {
+                stream.topic: NO_STAMP
+                for name, stream in self.streams.items()
+                if self._samples.get(name, (1, None))[0] == 0
+            }
+            if why := self._unusable.get(self._joints_topic) or self._about_joints(now_ns):
+                said[self._joints_topic] = why
             return said
 
-    def missing_joints(self) -> tuple[str, ...]:
-        """Names of joints that never came."""
-        with self._lock:
-            return tuple(name for name in self._names if name not in self._joints)
+    def _about_joints(self, now_ns: int) -> str:
+        """Why joints are late; '' where nothing is known."""
+        if not self._joints:
+            return ''
+        if missing := [name for name in self._names if name not in self._joints]:
+            named, came = ', '.join(map(repr, missing)), ', '.join(sorted(self._joints))
+            return f'no joint {named} among {came}'
+        stamps = {name: self._joints[name][0] for name in self._names}
+        oldest = min(stamps, key=lambda name: stamps[name])
+        if stamps[oldest] == 0:
+            return NO_STAMP
+        if stamps[oldest] == max(stamps.values()):
+            return ''
+        return f'joint {oldest!r} is {_age_s(now_ns, self._joints[oldest]):.2f} s old'
 
     def joints(self) -> NDArray[np.float64]:
         """(P,) newest positions, in the order of the joints asked for; NaN where none came."""

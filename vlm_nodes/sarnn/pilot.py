@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vlm_nodes.live.newest import NewestWorker
 from vlm_nodes.live.statistics import Statistics
-from vlm_nodes.sarnn.inputs import SECOND_NS, InputError, NewestInputs, Snapshot
+from vlm_nodes.sarnn.inputs import SECOND_NS, NewestInputs, Snapshot
 from vlm_nodes.sarnn.policy import Sensed, Step
 from vlm_nodes.sarnn.safety import MOVING, CommandGuard, GuardConfig, GuardState, tell_age
 
@@ -300,7 +300,8 @@ class Pilot:
             self._statistics.time('tick to command', (now_ns - tick.began_ns) / 1e6)
 
     def _on_error(self, error: Exception) -> None:
-        said = str(error) if isinstance(error, InputError) else f'{type(error).__name__}: {error}'
+        # What is raised of inputs on purpose says all itself.
+        said = str(error) if isinstance(error, ValueError) else f'{type(error).__name__}: {error}'
         with self._lock:
             self._trouble = said
         self._statistics.count('ticks failed')

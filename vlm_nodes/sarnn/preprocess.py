@@ -107,7 +107,10 @@ class Preprocessor:
                 the crop does not lie in them.
         """
         self._check_images(stream, images)
-        return fit_images(images, self._size(stream), self._crops.get(stream, ()))
+        try:
+            return fit_images(images, self._size(stream), self._crops.get(stream, ()))
+        except ValueError as error:
+            raise ValueError(f'{stream}: {error}') from error
 
     def image(self, images: NDArray[np.uint8]) -> Tensor:
         """(..., h, w, 3) uint8 RGB of the policy's size -> (..., 3, h, w) float32 in [0, 1]."""
