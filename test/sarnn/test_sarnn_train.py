@@ -53,6 +53,8 @@ def test_a_training_leaves_a_policy_curves_and_pictures(
     assert figures['steps'] == 6 * 2  # nine episodes, five a step
     names = {path.name.split('.tfevents')[0] for path in folder.iterdir()}
     wanted = {'policy.safetensors', 'last.ckpt', 'loss.png', 'loss.csv', 'options.json'}
+    options = json.loads((folder / 'options.json').read_text())['options']
+    assert options['precision'] == train.auto_precision('cpu')  # what auto became
     assert wanted | {'keypoints.gif', 'keypoints.mp4', 'joints_0.png', 'events.out'} <= names
     policy = load_policy(folder / 'policy.safetensors')
     assert policy.config.joint_names == NAMES
@@ -110,6 +112,23 @@ def test_the_last_epoch_is_tested(
     assert json.loads(capsys.readouterr().out)['epochs'] == 6
     rows = list(csv.DictReader((tmp_path / 'run' / 'loss.csv').open()))
     assert [row['epoch'] for row in rows] == ['3.0', '6.0']
+
+
+@pytest.mark.parametrize(
+    ('able', 'accelerator', 'precision'),
+    [
+        ({'avx512_bf16': True}, 'cpu', 'bf16'),
+        ({'avx512_bf16': False, 'amx_bf16': True}, 'cpu', 'bf16'),
+        ({'avx2': True, 'avx512_bf16': False, 'amx_bf16': False}, 'cpu', 'fp32'),
+        ({}, 'cpu', 'fp32'),
+        ({'avx512_bf16': True}, 'gpu', 'fp32'),
+    ],
+)
+def test_bits_are_chosen_by_what_the_processor_computes_in(
+    monkeypatch: pytest.MonkeyPatch, able: dict[str, bool], accelerator: str, precision: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: able)
+    assert train.auto_precision(accelerator) == precision
 
 
 def test_bfloat16(data: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -118,11 +119,12 @@ def with_tensors(
 def _load_encoder(options: argparse.Namespace) -> Encoder:
     from vlm_nodes.clip.encoder import Encoder
 
+    best = 'cuda' if torch.cuda.is_available() else 'cpu'
     return Encoder.load(
         options.clip_model,
         options.clip_pretrained,
         method=options.clip_method,
-        device='cpu' if options.device == 'auto' else options.device,
+        device=best if options.device == 'auto' else options.device,
         weights_dir=options.weights_dir,
         image_size=options.clip_image_size,
     )

@@ -28,7 +28,7 @@ from vlm_nodes.sarnn.evaluate import OPTIONS, figures_text, open_policy, report
 from vlm_nodes.sarnn.model import Sarnn
 from vlm_nodes.sarnn.prepare import Prepared, prepare
 from vlm_nodes.sarnn.recordings import Recordings
-from vlm_nodes.sarnn.train_options import PRECISIONS, make_parser, training_config
+from vlm_nodes.sarnn.train_options import AUTO, PRECISIONS, make_parser, training_config
 from vlm_nodes.sarnn.training import SarnnTraining
 
 LAST = 'last.ckpt'
@@ -46,6 +46,8 @@ def _run(options: argparse.Namespace) -> int:
     _check_folder(folder, options)
     _check_numbers(options)
     accelerator, devices = _device(options.device)
+    if options.precision == AUTO:
+        options.precision = auto_precision(accelerator)
     lightning.seed_everything(options.seed, workers=True, verbose=False)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -179,6 +181,22 @@ def _keep_options(folder: Path, options: argparse.Namespace, config: SarnnConfig
     folder.mkdir(parents=True, exist_ok=True)
     said = {'options': vars(options), 'policy': policy}
     write_whole(path, (json.dumps(said, indent=2, default=str) + '\n').encode())
+
+
+def auto_precision(accelerator: str) -> str:
+    """The precision of `PRECISIONS` that is fastest without other results.
+
+    On CPUs that compute in bfloat16 a step takes less than half the time, at the same learning
+    curves. On GPUs it stays at fp32: what fewer bits bring there was not measured.
+
+    Args:
+        accelerator: As Lightning calls it: auto, cpu or gpu.
+    """
+    if accelerator == 'gpu' or (accelerator == 'auto' and torch.cuda.is_available()):
+        return 'fp32'
+    # Of torch 2.10 and later; older ones do not tell.
+    able: dict[str, Any] = getattr(torch.cpu, 'get_capabilities', dict)()
+    return 'bf16' if able.get('avx512_bf16') or able.get('amx_bf16') else 'fp32'
 
 
 def _device(name: str) -> tuple[str, Any]:

@@ -11,6 +11,7 @@ from vlm_nodes.sarnn.losses import LossWeights
 from vlm_nodes.sarnn.training import TrainingConfig
 
 PRECISIONS = {'fp32': '32-true', 'bf16': 'bf16-mixed', 'fp16': '16-mixed'}
+AUTO = 'auto'
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -31,6 +32,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_clip(parser.add_argument_group('CLIP'))
     _add_sizes(parser.add_argument_group('sizes'))
     _add_training(parser.add_argument_group('training'))
+    _add_weights(parser.add_argument_group('weights of the errors'))
     _add_noise(parser.add_argument_group('noise on the inputs of training'))
     _add_machine(parser.add_argument_group('machine'))
     return parser
@@ -126,7 +128,7 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
     add('--epoch', type=int, default=200, help='times through the data (default %(default)s)')
     add('--batch_size', type=int, default=5, help='episodes a step (default %(default)s)')
     add('--lr', type=float, default=default.learning_rate, help='peak (default %(default)g)')
-    add('--weight_decay', type=float, default=default.weight_decay)
+    add('--weight_decay', type=float, default=default.weight_decay, help='(default %(default)g)')
     add(
         '--tbptt',
         type=int,
@@ -140,16 +142,6 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         default=0.25,
         metavar='SHARE',
         help='share of ticks whose images are decoded and compared (default %(default)s)',
-    )
-    add('--image_weight', type=float, default=default.weights.image)
-    add('--joint_weight', type=float, default=default.weights.joints)
-    add('--keypoint_weight', type=float, default=default.weights.keypoints)
-    add('--touch_weight', type=float, default=default.weights.touch)
-    add(
-        '--keypoint_steps',
-        type=int,
-        default=default.keypoint_steps,
-        help="steps until the keypoints' weight is whole (default %(default)s)",
     )
     add(
         '--measured',
@@ -167,7 +159,24 @@ def _add_training(group: argparse._ArgumentGroup) -> None:
         default=20,
         help='tests without a better one after which training stops (default %(default)s)',
     )
-    add('--seed', type=int, default=0)
+    add('--seed', type=int, default=0, help='of all draws (default 0)')
+
+
+def _add_weights(group: argparse._ArgumentGroup) -> None:
+    add, default = group.add_argument, TrainingConfig()
+    for name, weight, said in (
+        ('image', default.weights.image, 'of the next images'),
+        ('joint', default.weights.joints, 'of the next joints'),
+        ('keypoint', default.weights.keypoints, 'of the next keypoints, once it is whole'),
+        ('touch', default.weights.touch, 'of the next codes of touch and depth'),
+    ):
+        add(f'--{name}_weight', type=float, default=weight, help=f'{said} (default {weight:g})')
+    add(
+        '--keypoint_steps',
+        type=int,
+        default=default.keypoint_steps,
+        help="steps until the keypoints' weight is whole (default %(default)s)",
+    )
 
 
 def _add_noise(group: argparse._ArgumentGroup) -> None:
@@ -178,16 +187,25 @@ def _add_noise(group: argparse._ArgumentGroup) -> None:
         default=default.joint_stdev,
         help='of joints, a share of their range (default %(default)s)',
     )
-    add('--offset_share', type=float, default=default.offset_share, metavar='SHARE')
-    add('--brightness', type=float, default=default.brightness)
-    add('--contrast', type=float, default=default.contrast)
-    add('--image_stdev', type=float, default=default.image_stdev)
-    add('--erase', type=float, default=default.erase, help='largest side of a painted rectangle')
+    for name, said in (
+        ('offset_share', 'share of that noise which stays the same over a sequence'),
+        ('brightness', 'added to images in [0, 1], up to plus or minus this'),
+        ('contrast', 'images about their mean, by a factor of up to 1 plus or minus this'),
+        ('image_stdev', 'of pixels in [0, 1], at most'),
+        ('erase', "largest side of a painted rectangle, a share of the image's"),
+    ):
+        value = getattr(default, name)
+        add(f'--{name}', type=float, default=value, help=f'{said} (default {value:g})')
 
 
 def _add_machine(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     add('--device', default='auto', help='auto, cpu, cuda or cuda:N (default %(default)s)')
-    add('--precision', choices=sorted(PRECISIONS), default='fp32')
+    add(
+        '--precision',
+        choices=(AUTO, *PRECISIONS),
+        default=AUTO,
+        help='auto: bf16 on CPUs that compute in it (AVX512-BF16, AMX), else fp32',
+    )
     add('--threads', type=int, help="torch's CPU threads")
     add('--workers', type=int, default=0, help='processes that read (default: none)')
