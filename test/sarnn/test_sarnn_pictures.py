@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from vlm_nodes.sarnn.overlay import EXPECTED, SEEN
 from vlm_nodes.sarnn.pictures import (
-    FRAME_SIDE,
     joint_picture,
     keypoint_frame,
     loss_picture,
@@ -30,27 +30,30 @@ def inked(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.nonzero(np.ptp(picture.astype(int), axis=2) > 60)
 
 
-def test_a_keypoint_is_drawn_where_it_is() -> None:
+def test_a_keypoint_is_drawn_where_it_is_and_where_it_is_expected() -> None:
     grey = np.full((48, 64, 3), 100, np.uint8)
-    points = {'color': np.array([[0.75, 0.25]], np.float32)}
-    ahead = {'color': np.array([[0.1, 0.9]], np.float32)}
-    frame = keypoint_frame(grey, None, points, ahead, '')
-    height = FRAME_SIDE * 48 // 64
-    assert frame.shape[1] == FRAME_SIDE
-    rows, columns = places(frame[-height:], CURVE_COLORS[1])
-    near = columns > FRAME_SIDE // 2
-    assert np.mean(columns[near]) == pytest.approx(0.75 * FRAME_SIDE, abs=1.5)
-    assert np.mean(rows[near]) == pytest.approx(0.25 * height, abs=1.5)
-    assert np.mean(columns[~near]) == pytest.approx(0.1 * FRAME_SIDE, abs=2)
-    assert np.mean(rows[~near]) == pytest.approx(0.9 * height, abs=2)
+    points = np.array([[0.75, 0.25]], np.float32)
+    ahead = np.array([[0.1, 0.9]], np.float32)
+    frame = keypoint_frame(grey, grey, [points], [ahead], '')
+    height, width = 5 * 48, 5 * 64
+    recorded, predicted = frame[-height:, :width], frame[-height:, -width:]
+    for panel, color, place in (
+        (recorded, SEEN[0], points[0]),
+        (recorded, EXPECTED[0], ahead[0]),
+        (predicted, EXPECTED[0], ahead[0]),
+    ):
+        rows, columns = places(panel, color)
+        assert np.mean(columns) == pytest.approx(place[0] * width, abs=2)
+        assert np.mean(rows) == pytest.approx(place[1] * height, abs=2)
+    assert len(places(predicted, SEEN[0])[0]) == 0
 
 
 def test_the_predicted_image_stands_beside() -> None:
     black, white = np.zeros((32, 32, 3), np.uint8), np.full((32, 32, 3), 255, np.uint8)
-    frame = keypoint_frame(black, white, {}, {}, 'reach')
-    below = frame[-FRAME_SIDE:]
-    assert below[:, :FRAME_SIDE].max() == 0
-    assert below[:, -FRAME_SIDE:].min() == 255
+    frame = keypoint_frame(black, white, [], [], 'reach')
+    below = frame[-256:]
+    assert below[:, :256].max() == 0
+    assert below[:, -256:].min() == 255
 
 
 def test_a_curve_goes_up_where_its_values_do() -> None:

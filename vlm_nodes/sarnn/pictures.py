@@ -8,51 +8,39 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image as PillowImage
 
 from vlm_nodes.clip.files import write_whole
+from vlm_nodes.sarnn.overlay import draw_keypoints
 from vlm_nodes.sarnn.plots import CURVE_COLORS, INK, PAPER, Curve, Image, plot
 
-FRAME_SIDE = 256
 _CAPTION_PX = 18
 _GAP_PX = 4
 
 
 def keypoint_frame(
     recorded: Image,
-    predicted: Image | None,
-    points: Mapping[str, NDArray[np.float32]],
-    next_points: Mapping[str, NDArray[np.float32]],
+    predicted: Image,
+    seen: Sequence[ArrayLike],
+    expected: Sequence[ArrayLike],
     caption: str,
 ) -> Image:
     """One tick: the recorded image with the keypoints in it, beside it the predicted next image.
 
+    Keypoints are drawn as `policy_node` draws them on `~/keypoints`; the predicted image has the
+    crosses alone.
+
     Args:
         recorded: (H, W, 3) of this tick.
-        predicted: (H, W, 3) of the next tick, or None.
-        points: By branch (K, 2), (x, y) in [0, 1]: what is attended to now, drawn as discs.
-        next_points: The same as predicted of the next tick, drawn as crosses.
+        predicted: (H, W, 3) of the next tick.
+        seen: Keypoints of this tick, as `draw_keypoints` takes them.
+        expected: Those predicted of the next tick.
         caption: Above the images.
-
-    Returns:
-        The picture, each image with its longer side at `FRAME_SIDE`.
     """
-    panels = [_enlarged(recorded)]
-    if predicted is not None:
-        panels.append(_enlarged(predicted))
-    for number, branch in enumerate(points):
-        color = CURVE_COLORS[(number + 1) % len(CURVE_COLORS)]
-        for point in points[branch]:
-            cv2.circle(panels[0], _pixel(point, panels[0]), 7, PAPER, -1, cv2.LINE_AA)
-            cv2.circle(panels[0], _pixel(point, panels[0]), 6, color, -1, cv2.LINE_AA)
-        for point in next_points[branch]:
-            for panel in panels:
-                at = _pixel(point, panel)
-                cv2.drawMarker(panel, at, PAPER, cv2.MARKER_TILTED_CROSS, 8, 3, cv2.LINE_AA)
-                cv2.drawMarker(panel, at, color, cv2.MARKER_TILTED_CROSS, 7, 1, cv2.LINE_AA)
+    panels = [draw_keypoints(recorded, seen, expected), draw_keypoints(predicted, [], expected)]
     gap = np.full((panels[0].shape[0], _GAP_PX, 3), PAPER, dtype=np.uint8)
-    row = panels[0] if len(panels) == 1 else np.concatenate([panels[0], gap, panels[1]], axis=1)
+    row = np.concatenate([panels[0], gap, panels[1]], axis=1)
     head: Image = np.full((_CAPTION_PX, row.shape[1], 3), PAPER, dtype=np.uint8)
     cv2.putText(head, caption, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.38, INK, 1, cv2.LINE_AA)
     framed: Image = np.concatenate([head, row])
@@ -172,16 +160,3 @@ def write_mp4(path: Path, frames: Sequence[Image], rate_hz: float) -> None:
     finally:
         writer.release()
         part.unlink(missing_ok=True)
-
-
-def _enlarged(image: Image) -> Image:
-    height, width = image.shape[:2]
-    scale = FRAME_SIDE / max(height, width)
-    size = (round(width * scale), round(height * scale))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
-
-
-def _pixel(point: NDArray[np.float32], panel: Image) -> tuple[int, int]:
-    height, width = panel.shape[:2]
-    x, y = (min(max(float(value), -0.1), 1.1) for value in point)
-    return round(x * width - 0.5), round(y * height - 0.5)

@@ -102,10 +102,10 @@ def episode_frames(rollout: Rollout, camera: str) -> list[Image]:
     predicted = _pictures(prediction.images[camera][0])
     frames = []
     for tick in range(len(predicted)):
-        points = {name: prediction.encoded_keypoints[name][0, tick].numpy() for name in branches}
-        ahead = {name: prediction.keypoints[name][0, tick].numpy() for name in branches}
+        seen = [prediction.encoded_keypoints[name][0, tick].numpy() for name in branches]
+        expected = [prediction.keypoints[name][0, tick].numpy() for name in branches]
         caption = f'{rollout.task}   {tick + 1}/{len(predicted)}'
-        frames.append(keypoint_frame(measured[tick], predicted[tick], points, ahead, caption))
+        frames.append(keypoint_frame(measured[tick], predicted[tick], seen, expected, caption))
     return frames
 
 
