@@ -12,13 +12,12 @@ for all three tasks: only the words tell them apart.
     success_TASK            the same for one task
     success_shuffled_text   the policy is told one of the three tasks at random, the simulator
                             judges the task of before: chance is a third of `success`
-    success_other_text      the same where it is told one of the two other tasks
     success_no_touch        of the pushing task, with the fingertip's camera showing no contact all
                             the time; compare with `success_touch`, the same task with touch
     train_minutes           wall time of training on this machine
     episodes                held-out episodes with the right text
 
-An episode ends when it is done or spoilt, or after 15 simulated seconds. policy_node runs with its
+An episode ends when it is done or spoilt, or after 12 simulated seconds. policy_node runs with its
 defaults but for the command's type and the speed limit, which is above the expert's.
 """
 
@@ -47,30 +46,34 @@ from vlm_nodes.node import LATCHED
 from vlm_nodes.simulation.arm.tasks import FIRST_HELD_OUT_SEED, PUSH, TASKS, held_out_seed
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PATIENCE_S, LONGEST_S = 60.0, 15.0
+PATIENCE_S, LONGEST_S = 60.0, 12.0
 SPEED_LIMIT = 3.0
 TRAINING = {
     '--target': 'actions',
     '--batch_size': 8,
-    '--epoch': 40,
+    '--epoch': 30,
     '--image_share': 0.1,
     '--clip_image_size': 128,
     '--precision': 'bf16',
 }
 
 
-def tool(name: str, *words: object) -> None:
+def tool(name: str, *words: object, fine: tuple[int, ...] = (0,)) -> None:
     """Run one of the package's commands; its output goes to stderr."""
     command = [str(Path(sys.executable).with_name(name)), *map(str, words)]
     print('$', name, *words, file=sys.stderr, flush=True)
-    subprocess.run(command, check=True, stdout=sys.stderr)
+    done = subprocess.run(command, check=False, stdout=sys.stderr)
+    if done.returncode not in fine:
+        raise SystemExit(f'{name} ended with status {done.returncode}')
 
 
 def make_data(folder: Path, episodes: int, workers: int) -> Path:
     """Record training episodes and make a data set of them."""
     bags, npz, data = folder / 'bags', folder / 'npz', folder / 'data'
     config = REPOSITORY / 'config' / 'rosbag2npz_arm.yaml'
-    tool('record_arm', '--episodes', episodes, '--out', bags, '--workers', workers)
+    # 1: the expert failed in an episode, which is then not recorded.
+    words = ['--episodes', episodes, '--out', bags, '--workers', workers]
+    tool('record_arm', *words, fine=(0, 1))
     tool('rosbag2npz', bags, '--out', npz, '--config', config, '--workers', workers)
     tool('make_dataset', npz, '--out', data, '--test-share', 0.1)
     return data
@@ -130,7 +133,7 @@ class Run:
             PATIENCE_S,
             f'episode {number}',
         )
-        self._ask(SetBool, 'policy_node/enable', SetBool.Request(data=True))
+        self._enable()
         start_ns = self.story['stamp_ns']
         self.graph.wait(
             lambda: (
@@ -144,6 +147,18 @@ class Run:
         story = dict(self.story)
         print(f'{seed} {task!r}, told {told!r}: {story["reason"]}', file=sys.stderr, flush=True)
         return bool(story['success'])
+
+    def _enable(self) -> None:
+        """Enable the policy, as soon as it hears all that it needs."""
+        deadline_s = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                self._ask(SetBool, 'policy_node/enable', SetBool.Request(data=True))
+                return
+            except RuntimeError:
+                if time.monotonic() > deadline_s:
+                    raise
+                time.sleep(0.2)
 
     def _ask(self, kind: Any, name: str, request: Any) -> Any:
         answer, _ = self.graph.call(kind, name, request)
@@ -161,30 +176,19 @@ class Run:
         self._blank.publish(self._untouched)
 
 
-def share(
-    policy: Path, options: argparse.Namespace, episodes: Sequence[tuple[int, str, str]]
-) -> list[bool]:
-    """Success of (seed, task, told text) episodes."""
-    with LiveGraph() as graph:
-        run = Run(graph, policy, options)
-        return [run.episode(*episode) for episode in episodes]
-
-
 def measure(policy: Path, options: argparse.Namespace) -> dict[str, float]:
     seeds: Sequence[int] = options.seeds
     rng = np.random.default_rng(44)
     told = [(seed, task, task) for seed in seeds for task in TASKS]
     shuffled = [(seed, task, str(rng.choice(TASKS))) for seed, task, _ in told]
-    other = [
-        (seed, task, str(rng.choice([text for text in TASKS if text != task])))
-        for seed, task, _ in told
-    ]
-    done = share(policy, options, told)
+    with LiveGraph() as graph:
+        run = Run(graph, policy, options)
+        done = [run.episode(*episode) for episode in told]
+        done_shuffled = [run.episode(*episode) for episode in shuffled]
     of_task = {task: [d for d, e in zip(done, told, strict=True) if e[1] == task] for task in TASKS}
     result = {
         'success': mean(done),
-        'success_shuffled_text': mean(share(policy, options, shuffled)),
-        'success_other_text': mean(share(policy, options, other)),
+        'success_shuffled_text': mean(done_shuffled),
         'success_touch': mean(of_task[PUSH]),
     }
     result |= {f'success_{task.replace(" ", "_")}': mean(d) for task, d in of_task.items()}
@@ -218,7 +222,7 @@ def main() -> None:
     )
     default = [held_out_seed(number) for number in range(12)]
     parser.add_argument('--seeds', type=int, nargs='+', default=default, metavar='SEED')
-    parser.add_argument('--train-episodes', type=int, default=120, help='a task; default 120')
+    parser.add_argument('--train-episodes', type=int, default=160, help='a task; default 160')
     parser.add_argument('--data', type=Path, help='a data set that was made before')
     parser.add_argument('--policy', type=Path, help='a policy that was trained before')
     parser.add_argument('--out', type=Path, help='keep recordings, data set and policy here')

@@ -165,7 +165,7 @@ class ArmExpert:
         box = np.array(sight.box)
         if self._phase is _Phase.APPROACH:
             behind = _behind(box, _BEHIND_M)
-            return _over(behind, tip), _SPEED_M_S, bool(np.linalg.norm(tip - behind) < 0.03)
+            return _over(behind, tip), _SPEED_M_S, bool(np.linalg.norm(tip - behind) < 0.06)
         if self._phase is _Phase.PUSH:
             # To the left, and back to the middle of the box on the way.
             return np.array([box[0], tip[1] - _AHEAD_M, _PUSH_TIP_M]), _PUSH_SPEED_M_S, True
