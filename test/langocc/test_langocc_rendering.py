@@ -10,6 +10,7 @@ from vlm_nodes.langocc.rendering import (
     Sampling,
     even_edges,
     importance_edges,
+    ray_spread,
     ray_weights,
     render,
     sample_volume,
@@ -168,6 +169,17 @@ def test_weights_and_what_is_left_add_up_to_one():
     weights, left = ray_weights(torch.rand(7, 30) * 5, torch.rand(7, 30))
     torch.testing.assert_close(weights.sum(-1) + left, torch.ones(7))
     assert (weights >= 0).all()
+
+
+def test_spread_is_that_of_all_pairs():
+    weights, edges = torch.rand(5, 9), torch.rand(5, 10).cumsum(-1)
+    middles, steps = (edges[:, 1:] + edges[:, :-1]) / 2, edges.diff()
+    pairs = weights[:, :, None] * weights[:, None]
+    expected = (pairs * (middles[:, :, None] - middles[:, None]).abs()).sum((1, 2))
+    expected += (weights.square() * steps).sum(1) / 3
+    torch.testing.assert_close(ray_spread(weights, middles, steps), expected)
+    two = ray_spread(torch.tensor([0.5, 0, 0.5]), torch.tensor([1.0, 2, 5]), torch.zeros(3))
+    assert two.item() == pytest.approx(2 * 0.25 * 4)
 
 
 def test_importance_follows_the_weights():

@@ -21,6 +21,8 @@ class LossWeights:
         cosine: Of 1 - cosine.
         depth: Of LiDAR distances, where rays have some; relative to the distance.
         sparsity: Of mean opacity of voxels, which empties what no ray speaks of.
+        spread: Of metres between what a ray sees in several places: surfaces instead of fog, which
+            is as good an answer to the cameras of one moment.
 
     Raises:
         LangOccError: A weight is negative, or features count for nothing.
@@ -30,6 +32,7 @@ class LossWeights:
     cosine: float = 0.3
     depth: float = 0.0
     sparsity: float = 0.01
+    spread: float = 0.02
 
     def __post_init__(self) -> None:
         """Check every value and name the bad one."""
@@ -64,6 +67,8 @@ def ray_losses(
         'squared': weights.squared * squared.mean(),
         'cosine': weights.cosine * (1 - cosine).mean(),
     }
+    if weights.spread:
+        parts['spread'] = weights.spread * seen.spread_m.mean()
     if weights.sparsity:
         opacity = 1 - torch.exp(-volume.density * voxel_m)
         parts['sparsity'] = weights.sparsity * opacity.mean()

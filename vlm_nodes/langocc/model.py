@@ -26,6 +26,11 @@ STD: Final = (0.229, 0.224, 0.225)
 _FIRST_DENSITY: Final = 0.1
 """1/m everywhere before training: light reaches most of the grid, and stops somewhere."""
 
+_DENSITY_GAIN: Final = 4.0
+"""On what the density's layer says: fog clears slowly at the rate that suits all other layers."""
+
+_ON_THE_FLOOR_M: Final = 1e-2
+
 _SKY_WAVES: Final = (1.0, 2.0, 4.0)
 
 
@@ -68,11 +73,13 @@ class Seen:
         features: (B, R, D); of unit length where a ray ends in one thing.
         opacity: (B, R) how much of it is inside the grid.
         depth_m: (B, R) along the ray.
+        spread_m: (B, R) mean distance between two places that it sees.
     """
 
     features: Tensor
     opacity: Tensor
     depth_m: Tensor
+    spread_m: Tensor
 
 
 class LangOcc(nn.Module):
@@ -102,7 +109,7 @@ class LangOcc(nn.Module):
         self.sky = Sky(config.hidden)
         self.code = nn.Parameter(torch.empty(config.feature_dim, config.hidden))
         nn.init.orthogonal_(self.code)
-        first = torch.full((1,), float(np.log(np.expm1(_FIRST_DENSITY))))
+        first = torch.full((1,), float(np.log(np.expm1(_FIRST_DENSITY))) / _DENSITY_GAIN)
         self.density.bias = nn.Parameter(first)
         self.register_buffer('_places', coordinates(config.grid), persistent=False)
         for name, numbers in (('_mean', MEAN), ('_std', STD)):
@@ -142,7 +149,7 @@ class LangOcc(nn.Module):
         places: Tensor = self._places  # type: ignore[assignment]
         parts.append(places.to(lifted.dtype).expand(len(lifted), *places.shape))
         trunk = self.trunk(torch.cat(parts, dim=1))
-        density = functional.softplus(self.density(trunk).float())
+        density = functional.softplus(_DENSITY_GAIN * self.density(trunk).float())
         return Volume(density, functional.normalize(self.hidden(trunk).float(), dim=1))
 
     def lift(self, surround: Surround) -> Tensor:
@@ -164,14 +171,20 @@ class LangOcc(nn.Module):
         return lifted
 
     def render(self, volume: Volume, rays: Rays, *, jitter: bool = False) -> Seen:
-        """What rays (B, R) see: the volume's features, and the sky with what opacity is left."""
+        """What rays (B, R) see: the volume's features, and the sky with what opacity is left.
+
+        Nothing lies below the grid: rays that leave through its floor must end before, or they see
+        too little. Otherwise a sky that is a road below the horizon would be an easier answer.
+        """
         seen = render(
             volume.density, volume.hidden, rays, self.config.grid, self.config.sampling,
             jitter=jitter,
         )  # fmt: skip
-        left = (1 - seen.opacity)[..., None]
+        end = rays.origins_m[..., 2] + rays.directions[..., 2] * seen.far_m
+        floor = (seen.far_m > 0) & (end < self.config.grid.lower_m[2] + _ON_THE_FLOOR_M)
+        left = ((1 - seen.opacity) * ~floor)[..., None]
         hidden = seen.features + left * self.sky(rays.directions)
-        return Seen(self.decode(hidden), seen.opacity, seen.depth_m)
+        return Seen(self.decode(hidden), seen.opacity, seen.depth_m, seen.spread_m)
 
     def decode(self, hidden: Tensor) -> Tensor:
         """Hidden features (..., C) in the space of texts, (..., D).

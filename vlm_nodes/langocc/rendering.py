@@ -61,11 +61,15 @@ class Rendered:
         features: (B, R, C) weighted sums; they lack what lies behind the grid.
         opacity: (B, R) sum of the weights; 1 minus it is left for what lies behind.
         depth_m: (B, R) mean distance along the ray, what is left counted at the end of the grid.
+        far_m: (B, R) where the grid ends; 0 for rays that miss it.
+        spread_m: (B, R) mean distance between two places that the ray sees, by their weights.
     """
 
     features: Tensor
     opacity: Tensor
     depth_m: Tensor
+    far_m: Tensor
+    spread_m: Tensor
 
 
 def render(
@@ -101,7 +105,13 @@ def render(
     kept, where = _top(weights, sampling.top)
     looked_up = sample_volume(features, _points(rays, middles.gather(-1, where)), grid)
     kept = kept * (opacity / kept.sum(-1).clamp(min=1e-8))[..., None]
-    return Rendered(torch.einsum('brk,bcrk->brc', kept, looked_up), opacity, depth)
+    return Rendered(
+        torch.einsum('brk,bcrk->brc', kept, looked_up),
+        opacity,
+        depth,
+        far,
+        ray_spread(weights, middles, steps),
+    )
 
 
 def sample_volume(volume: Tensor, points_m: Tensor, grid: VoxelGrid) -> Tensor:
@@ -145,6 +155,23 @@ def ray_weights(density: Tensor, steps_m: Tensor) -> tuple[Tensor, Tensor]:
     through = torch.exp(-depth)
     before = torch.cat([torch.ones_like(through[..., :1]), through[..., :-1]], dim=-1)
     return before - through, through[..., -1]
+
+
+def ray_spread(weights: Tensor, middles_m: Tensor, steps_m: Tensor) -> Tensor:
+    """How far apart what a ray sees is: the distortion of mip-NeRF 360 (Barron et al. 2022).
+
+    Args:
+        weights: (..., S).
+        middles_m: (..., S) rising distances of the steps' middles.
+        steps_m: (..., S) their lengths.
+
+    Returns:
+        (...): the sum over pairs of steps of both weights and their distance; a step's distance
+        from itself is a third of its length.
+    """
+    before, moment = weights.cumsum(-1) - weights, weights * middles_m
+    pairs = weights * (middles_m * before - (moment.cumsum(-1) - moment))
+    return 2 * pairs.sum(-1) + (weights.square() * steps_m).sum(-1) / 3
 
 
 def even_edges(near: Tensor, far: Tensor, count: int, *, jitter: bool) -> Tensor:

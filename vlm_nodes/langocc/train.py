@@ -68,7 +68,14 @@ def _run(options: argparse.Namespace) -> int:
         Moments(d, store, config, replace(choice, before=0, after=0), fixed=True) for d in held_out
     ]
     start_s = time.monotonic()
-    trainer = _trainer(options, store)
+    keep = KeepCheckpoints(
+        options.out,
+        FeatureSpace.of(store),
+        half=options.half,
+        every=options.keep_every,
+        about={'data': [str(d) for d in options.data], 'seed': options.seed},
+    )
+    trainer = _trainer(options, keep)
     with warnings.catch_warnings():
         # Hints at workers, and at logs of few steps.
         warnings.filterwarnings('ignore', message='.*does not have many workers.*')
@@ -77,13 +84,15 @@ def _run(options: argparse.Namespace) -> int:
         warnings.filterwarnings('ignore', message='.*exists and is not empty.*')
         warnings.filterwarnings('ignore', message='.*LeafSpec.*')
         trainer.fit(
-            LangOccTraining(model, training_config(options)),
+            module := LangOccTraining(model, training_config(options)),
             _loader(ConcatDataset(training), options, shuffle=True),
             _loader(ConcatDataset(validation), options, shuffle=False),
             ckpt_path=options.out / LAST if options.resume else None,
             weights_only=True if options.resume else None,
         )
     if trainer.is_global_zero:
+        # The last step need not have been at a validation; averaged weights are in by now.
+        keep.write(trainer, module)
         figures = {
             'checkpoint': str(options.out),
             'steps': trainer.global_step,
@@ -130,6 +139,7 @@ def training_config(options: argparse.Namespace) -> TrainingConfig:
             options.cosine_weight,
             options.depth_weight,
             options.sparsity_weight,
+            options.spread_weight,
         ),
         light=options.light,
         drop_camera=options.drop_camera,
@@ -169,15 +179,9 @@ def _loader(
     )
 
 
-def _trainer(options: argparse.Namespace, store: RayStore) -> Any:
+def _trainer(options: argparse.Namespace, keep: KeepCheckpoints) -> Any:
     callbacks: list[Any] = [
-        KeepCheckpoints(
-            options.out,
-            FeatureSpace.of(store),
-            half=options.half,
-            every=options.keep_every,
-            about={'data': [str(d) for d in options.data], 'seed': options.seed},
-        ),
+        keep,
         lightning.callbacks.ModelCheckpoint(
             options.out, filename='last', save_top_k=1, enable_version_counter=False
         ),
@@ -291,6 +295,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add('--cosine-weight', type=float, default=default.cosine)
     add('--depth-weight', type=float, default=default.depth, help='of LiDAR rays (default: 0)')
     add('--sparsity-weight', type=float, default=default.sparsity)
+    add('--spread-weight', type=float, default=default.spread, help='a metre of fog')
     add('--light', type=float, default=0.1, help='greatest change of brightness (default: 0.1)')
     add('--drop-camera', type=float, default=0.0, help='chance that one is missing (default: 0)')
     add('--no-mirror', action='store_true', help='do not mirror the world at random')

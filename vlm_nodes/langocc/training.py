@@ -164,22 +164,23 @@ class KeepCheckpoints(lightning.Callback):  # type: ignore[misc]
         """Write, on the first process only."""
         if not trainer.is_global_zero or trainer.sanity_checking:
             return
+        epoch = trainer.current_epoch + 1
+        self.write(trainer, pl_module)
+        if self._every and epoch % self._every == 0:
+            self.write(trainer, pl_module, self._folder / f'epoch-{epoch:03d}')
+
+    def write(self, trainer: Any, pl_module: Any, folder: Path | None = None) -> None:
+        """Write the network as it is, with the latest figures."""
         figures = {
             name: float(value)
             for name, value in trainer.callback_metrics.items()
             if math.isfinite(float(value))
         }
-        epoch = trainer.current_epoch + 1
-        training = {
-            **self._about,
-            'epoch': epoch,
-            'step': trainer.global_step,
-            'figures': figures,
-        }
-        folders = [self._folder]
-        if self._every and epoch % self._every == 0:
-            folders.append(self._folder / f'epoch-{epoch:03d}')
-        for folder in folders:
-            save_checkpoint(
-                folder, pl_module.model, self._space, half=self._half, training=training
-            )
+        training = {**self._about, 'step': trainer.global_step, 'figures': figures}
+        save_checkpoint(
+            folder or self._folder,
+            pl_module.model,
+            self._space,
+            half=self._half,
+            training=training,
+        )
