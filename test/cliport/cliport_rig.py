@@ -39,6 +39,7 @@ UNSURE = {
     'least_place_score': 0.0,
     'most_pick_entropy': 1.0,
     'most_place_entropy': 1.0,
+    'least_word_match': 0.0,
 }
 
 

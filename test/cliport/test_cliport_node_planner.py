@@ -8,6 +8,7 @@ from small_cliport import SENTENCE, small_model
 from tabletop_scenes import FRONT, LEFT, MIDDLE, RIGHT, Box, cast, published_camera
 
 from vlm_nodes.cliport.backbones import FrozenClip
+from vlm_nodes.cliport.matching import UNJUDGED, WordMatch
 from vlm_nodes.cliport.planner import STAGES, Planner, PlannerConfig
 from vlm_nodes.cliport.policy import Candidate, CliportPolicy, Plan
 from vlm_nodes.cliport.poses import PixelPose
@@ -43,16 +44,21 @@ def peak(row, col, share=1.0):
 class Scripted:
     """A policy whose answer is known."""
 
-    def __init__(self, clip, pick=PICK, place=PLACE, share=1.0, others=()):
+    def __init__(self, clip, pick=PICK, place=PLACE, share=1.0, others=(), match=UNJUDGED):
         self.model = SimpleNamespace(config=SimpleNamespace(words=('block', 'red')), clip=clip)
         self.asked = []
         best = Candidate(pick, place, share, share)
         self.answer = Plan(
-            (best, *others), peak(pick.row, pick.col, share), peak(place.row, place.col, share)
+            (best, *others),
+            peak(pick.row, pick.col, share),
+            tuple(peak(c.place.row, c.place.col, c.place_probability) for c in (best, *others)),
+            match,
         )
 
-    def plan(self, heightmap, instruction, count=1):
+    def plan(self, heightmap, instruction, count=1, *, before_place):
         self.asked.append((heightmap, instruction, count))
+        for _ in self.answer.candidates:
+            before_place()
         return self.answer
 
 
@@ -120,7 +126,7 @@ def test_holes_are_refused_and_alternatives_in_holes_left_out(clip):
     script = {'pick': before, 'place': PixelPose(70, 40), 'others': others}
     answer = planner(clip, config, **script).plan(scene, SENTENCE, 3)
     assert [action.candidate.pick for action in answer.actions] == [before, PixelPose(60, 40)]
-    assert answer.actions[1].place_score == 0.3
+    assert answer.actions[1].place_score == pytest.approx(0.3, abs=0.01)
 
 
 def test_low_coverage_and_no_depth_are_refused_before_the_network_is_asked(clip):
@@ -191,6 +197,28 @@ def test_stages_come_in_order_and_what_they_raise_ends_the_planning(clip):
     assert asked.policy.asked == []
 
 
+def test_the_place_of_each_candidate_is_a_stage_of_its_own(clip):
+    stages = []
+    two = planner(clip, others=(Candidate(PixelPose(60, 40), PixelPose(80, 40), 0.1, 0.3),))
+    two.plan(views(BLOCK), SENTENCE, 2, progress=stages.append)
+    assert stages == ['heightmap', 'pick', 'place', 'place']
+
+
+def test_what_looks_like_no_word_that_was_looked_for_is_refused(clip):
+    scene = views(BLOCK)
+    other = WordMatch(('blue', 'green'), 0.1)
+    answer = planner(clip, match=other).plan(scene, SENTENCE, 1)
+    assert answer.kind == 'words'
+    assert "looks like none of 'blue', 'green'" in answer.refusal
+    assert 'least_word_match = 0.4' in answer.refusal
+    assert answer.plan is not None
+    off = PlannerConfig(WORKSPACE, least_word_match=0.0)
+    assert planner(clip, off, match=WordMatch(('blue',), -0.5)).plan(scene, SENTENCE, 1).actions
+    assert planner(clip, match=WordMatch(('red',), 0.6)).plan(scene, SENTENCE, 1).actions
+    # Words that CLIP does not know: nobody can say.
+    assert planner(clip, match=UNJUDGED).plan(scene, SENTENCE, 1).actions
+
+
 def test_a_real_network_answers_with_what_it_would_alone(clip):
     policy = CliportPolicy(small_model(clip))
     config = PlannerConfig(
@@ -199,6 +227,7 @@ def test_a_real_network_answers_with_what_it_would_alone(clip):
         least_place_score=0,
         most_pick_entropy=1,
         most_place_entropy=1,
+        least_word_match=0,
     )
     answer = Planner(policy, config).plan(views(BLOCK, PLINTH), SENTENCE, 2)
     alone = policy.plan(answer.heightmap, SENTENCE, 2)

@@ -92,3 +92,28 @@ def test_bad_questions_are_refused(clip: FrozenClip, heightmap: Heightmap) -> No
     with pytest.raises(ValueError, match='precision'):
         CliportPolicy(small_model(clip), precision='int8')
     assert torch.is_inference_mode_enabled() is False
+
+
+def test_each_candidate_has_a_place_map_of_its_own(clip: FrozenClip, heightmap: Heightmap) -> None:
+    plan = CliportPolicy(small_model(clip)).plan(heightmap, SENTENCE, count=3)
+    assert len(plan.place_maps) == 3
+    assert plan.place_map is plan.place_maps[0]
+    for each, chances in zip(plan.candidates, plan.place_maps, strict=True):
+        assert chances.sum() == pytest.approx(1, abs=1e-4)
+        # A cell holds at least what one of its turns has.
+        cell = chances[each.place.row - 1 : each.place.row + 2, each.place.col - 1 :][:, :3]
+        assert cell.sum() >= 0.9 * each.place_probability
+    assert not np.allclose(plan.place_maps[0], plan.place_maps[1], rtol=1e-3)
+
+
+def test_one_may_stop_it_between_pick_and_place(clip: FrozenClip, heightmap: Heightmap) -> None:
+    model, calls = small_model(clip), []
+
+    def stop() -> None:
+        calls.append(len(calls))
+        if len(calls) == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        CliportPolicy(model).plan(heightmap, SENTENCE, count=3, before_place=stop)
+    assert calls == [0, 1]

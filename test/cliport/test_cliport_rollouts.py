@@ -24,7 +24,7 @@ WORKSPACE = Workspace()
 
 def plan_of(pick: PixelPose, place: PixelPose) -> Plan:
     spread = np.full(WORKSPACE.shape, 1 / math.prod(WORKSPACE.shape), np.float32)
-    return Plan((Candidate(pick, place, 0.5, 0.5),), spread, spread)
+    return Plan((Candidate(pick, place, 0.5, 0.5),), spread, (spread,))
 
 
 class Expert:

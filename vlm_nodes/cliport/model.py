@@ -39,7 +39,8 @@ class Seen:
         pick_logits: (B, pick_angles, h, w) float32; bin k stands for k pi / pick_angles.
         key: Maps in which places are looked for.
         query: Maps that queries are cut from; None where crops of the picture are passed.
-        picture: (B, 5, H', W') colour, height and seen, padded.
+        joint: (B, D, h', w') CLIP's patches of the padded pictures.
+        picture: (B, 5, H', W') colour, height and seen.
         language: Of B sentences.
         reading: Of the same.
     """
@@ -47,6 +48,7 @@ class Seen:
     pick_logits: Tensor
     key: StreamMaps
     query: StreamMaps | None
+    joint: Tensor
     picture: Tensor
     language: Language
     reading: Reading
@@ -110,6 +112,7 @@ class CliportModel(nn.Module):
             self.pick_head(pick.spatial, pick.semantic).float(),
             key,
             passed[self._part['query']] if 'query' in wanted else None,
+            features.joint,
             torch.cat(
                 [scene.color, scene.height_m.unsqueeze(1), scene.seen.unsqueeze(1).float()], dim=1
             ),
@@ -148,7 +151,7 @@ class CliportModel(nn.Module):
     def _cut(self, maps: StreamMaps, shape: tuple[int, int]) -> StreamMaps:
         """Without what was padded."""
         stride = self.config.output_stride
-        (top, _), (left, _) = (_margins(side, stride) for side in shape)
+        (top, _), (left, _) = (margins(side, stride) for side in shape)
         rows = slice(top // stride, top // stride - (-shape[0] // stride))
         columns = slice(left // stride, left // stride - (-shape[1] // stride))
         return StreamMaps(maps.spatial[..., rows, columns], maps.semantic[..., rows, columns])
@@ -159,7 +162,7 @@ def pad(scene: Scene, stride: int) -> Scene:
 
     The border is alike on opposite sides, to whole cells of `stride` pixels.
     """
-    (top, bottom), (left, right) = (_margins(side, stride) for side in scene.shape)
+    (top, bottom), (left, right) = (margins(side, stride) for side in scene.shape)
     border = (left, right, top, bottom)
     return Scene(
         functional.pad(scene.color, border),
@@ -168,7 +171,8 @@ def pad(scene: Scene, stride: int) -> Scene:
     )
 
 
-def _margins(side: int, stride: int) -> tuple[int, int]:
+def margins(side: int, stride: int) -> tuple[int, int]:
+    """What `pad` adds before and after a side, in pixels."""
     total = -side % LEVEL_STRIDES[-1]
     before = total // 2 // stride * stride
     return before, total - before

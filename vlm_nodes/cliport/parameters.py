@@ -218,6 +218,15 @@ PARAMETERS = (
         for what in ('pick', 'place')
     ),
     Parameter(
+        'least_word_match',
+        _PLANNER.least_word_match,
+        'There is no plan where what would be picked looks less than this like any of the words '
+        'that are looked for, by CLIP: 0 is as the middle of the table, 1 as its best patch. Only '
+        'judged where CLIP knows all of these words; 0 allows all.',
+        low=0.0,
+        high=1.0,
+    ),
+    Parameter(
         'refuse_unknown_words',
         _PLANNER.refuse_unknown_words,
         'Refuse instructions with a word that neither the training had nor CLIP knows; otherwise '

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from vlm_nodes.cliport.alignment import Agreement, agreements
 from vlm_nodes.cliport.confidence import normalised_entropy, window_mass
 from vlm_nodes.cliport.heightmap import EmptyHeightmapError, Heightmap, View, fuse
+from vlm_nodes.cliport.matching import WordMatch
 from vlm_nodes.cliport.placing import (
     PlacingConfig,
     UnseenError,
@@ -49,6 +50,8 @@ class PlannerConfig:
         least_place_score: Below this there is no such place.
         most_pick_entropy: Above this the pick is a guess; 1 allows all.
         most_place_entropy: Above this the place is a guess.
+        least_word_match: Below this what would be picked looks like none of the words that are
+            looked for (see `matching`), and there is no such thing; 0 allows all.
         refuse_unknown_words: Whether one word that nobody knows is one too many.
 
     Raises:
@@ -64,6 +67,7 @@ class PlannerConfig:
     least_place_score: float = 0.1
     most_pick_entropy: float = 0.9
     most_place_entropy: float = 0.9
+    least_word_match: float = 0.4
     refuse_unknown_words: bool = False
 
     def __post_init__(self) -> None:
@@ -74,6 +78,7 @@ class PlannerConfig:
             'least_place_score',
             'most_pick_entropy',
             'most_place_entropy',
+            'least_word_match',
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f'{name} = {getattr(self, name)} is not in 0 to 1')
@@ -89,8 +94,7 @@ class Action:
         pick: (4, 4) table_from_tool.
         place: (4, 4) table_from_tool.
         pick_score: Probability around the pick, 0 to 1.
-        place_score: Probability around the place over all turns, given this pick; of all but the
-            best action only that of the place's own cell and turn, which is no more.
+        place_score: Probability around the place over all turns, given this pick.
         candidate: The same in pixels; the place's angle is relative to the pick's.
     """
 
@@ -244,7 +248,8 @@ class Planner:
             instruction: A sentence.
             count: Most actions.
             names: Of the cameras, for notes.
-            progress: Called with each of `STAGES` as it begins; what it raises ends the planning.
+            progress: Called with each of `STAGES` as it begins, with `place` for each candidate;
+                what it raises ends the planning.
         """
         draft = _Draft(names)
         try:
@@ -255,8 +260,7 @@ class Planner:
             progress('heightmap')
             heightmap = self._fuse(draft, views)
             progress('pick')
-            plan = self._ask(draft, heightmap, instruction, count)
-            progress('place')
+            plan = self._ask(draft, heightmap, instruction, count, lambda: progress('place'))
             return draft.answer(self._actions(draft, heightmap, plan))
         except _RefusedError as refused:
             return draft.answer(refused=refused)
@@ -289,9 +293,16 @@ class Planner:
             if names and a.median_m > _LARGEST_DISAGREEMENT_M
         ]
 
-    def _ask(self, draft: _Draft, heightmap: Heightmap, instruction: str, count: int) -> Plan:
+    def _ask(
+        self,
+        draft: _Draft,
+        heightmap: Heightmap,
+        instruction: str,
+        count: int,
+        before_place: Callable[[], None],
+    ) -> Plan:
         started_s = time.perf_counter()
-        plan = self.policy.plan(heightmap, instruction, count)
+        plan = self.policy.plan(heightmap, instruction, count, before_place=before_place)
         draft.plan = plan
         draft.pick_entropy = normalised_entropy(plan.pick_map)
         draft.place_entropy = normalised_entropy(plan.place_map)
@@ -301,24 +312,35 @@ class Planner:
     def _actions(self, draft: _Draft, heightmap: Heightmap, plan: Plan) -> list[Action]:
         started_s = time.perf_counter()
         radius_px = max(1, round(self.config.score_radius_m / heightmap.workspace.pixel_m))
-        best, *others = plan.candidates
-        scores = (
-            window_mass(plan.pick_map, best.pick.row, best.pick.col, radius_px),
-            window_mass(plan.place_map, best.place.row, best.place.col, radius_px),
-        )
-        self._check_confidence(scores, (draft.pick_entropy, draft.place_entropy))
-        try:
-            actions = [self._action(heightmap, best, *scores)]
-        except UnseenError as error:
-            raise _RefusedError('hole', str(error)) from error
-        for other in others:
-            pick_score = window_mass(plan.pick_map, other.pick.row, other.pick.col, radius_px)
+        scores = [
+            (
+                window_mass(plan.pick_map, each.pick.row, each.pick.col, radius_px),
+                window_mass(place_map, each.place.row, each.place.col, radius_px),
+            )
+            for each, place_map in zip(plan.candidates, plan.place_maps, strict=True)
+        ]
+        self._check_confidence(scores[0], (draft.pick_entropy, draft.place_entropy))
+        self._check_words(plan.match)
+        actions = []
+        for candidate, its_scores in zip(plan.candidates, scores, strict=True):
             try:
-                actions.append(self._action(heightmap, other, pick_score, other.place_probability))
-            except UnseenError:
-                continue  # an alternative that cannot be carried out is none
+                actions.append(self._action(heightmap, candidate, *its_scores))
+            except UnseenError as error:
+                if candidate is plan.best:
+                    raise _RefusedError('hole', str(error)) from error
+                # An alternative that cannot be carried out is none.
         draft.timed('heights', started_s)
         return actions
+
+    def _check_words(self, match: WordMatch) -> None:
+        least = self.config.least_word_match
+        if least and match.share < least:  # never of NaN
+            raise _RefusedError(
+                'words',
+                'I see no such thing to pick: what I would take looks like none of '
+                f'{", ".join(map(repr, match.words))}, it matches {match.share:.2f}, less than '
+                f'least_word_match = {least}',
+            )
 
     def _check_confidence(
         self, scores: tuple[float, float], entropies: tuple[float, float]

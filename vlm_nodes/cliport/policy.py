@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -9,13 +10,16 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vlm_nodes.clip.encoder import PRECISIONS
 from vlm_nodes.cliport.backbones import FrozenClip
 from vlm_nodes.cliport.checkpoint import load_checkpoint
 from vlm_nodes.cliport.confidence import best_pixels, probabilities
 from vlm_nodes.cliport.heightmap import Heightmap
-from vlm_nodes.cliport.model import CliportModel
+from vlm_nodes.cliport.language import split_words
+from vlm_nodes.cliport.matching import UNJUDGED, WordMatch, match_words
+from vlm_nodes.cliport.model import CliportModel, Seen, margins, pad
 from vlm_nodes.cliport.poses import PixelPose, wrapped
 from vlm_nodes.cliport.samples import Scene
 
@@ -52,17 +56,24 @@ class Plan:
     Attributes:
         candidates: The most probable first; one at least.
         pick_map: (H, W) float32, probability of picking at each pixel, summing to 1.
-        place_map: (H, W) float32, of placing, given the first candidate's pick.
+        place_maps: (H, W) float32 of each candidate, of placing what its pick picks.
+        match: Whether what the first candidate picks looks like what is looked for.
     """
 
     candidates: tuple[Candidate, ...]
     pick_map: NDArray[np.float32]
-    place_map: NDArray[np.float32]
+    place_maps: tuple[NDArray[np.float32], ...]
+    match: WordMatch = UNJUDGED
 
     @property
     def best(self) -> Candidate:
         """The most probable candidate."""
         return self.candidates[0]
+
+    @property
+    def place_map(self) -> NDArray[np.float32]:
+        """Of the first candidate."""
+        return self.place_maps[0]
 
 
 class CliportPolicy:
@@ -98,13 +109,22 @@ class CliportPolicy:
         return cls(load_checkpoint(folder, clip, weights_dir), device, precision)
 
     @torch.inference_mode()
-    def plan(self, heightmap: Heightmap, instruction: str, count: int = 1) -> Plan:
+    def plan(
+        self,
+        heightmap: Heightmap,
+        instruction: str,
+        count: int = 1,
+        *,
+        before_place: Callable[[], None] = lambda: None,
+    ) -> Plan:
         """Where to pick and where to place.
 
         Args:
             heightmap: Of the table.
             instruction: A sentence.
             count: Most candidates; each of them has a pick of its own.
+            before_place: Called before the place of each candidate is looked for; what it raises
+                ends the planning.
 
         Raises:
             ValueError: The sentence has no word, or count is below 1.
@@ -113,30 +133,52 @@ class CliportPolicy:
             raise ValueError(f'count must be at least 1, got {count}')
         language = self.model.embed([instruction])
         scene = Scene.of([(heightmap.color, heightmap.height_m, heightmap.seen)]).to(self._device)
-        apart = max(1, APART_PX // self.model.config.output_stride)
+        shape = heightmap.seen.shape
         with torch.autocast(
             self._device.type, self._type or torch.float32, enabled=self._type is not None
         ):
             seen = self.model.look(scene, language)
             picks = probabilities(seen.pick_logits[0].cpu())
-            chosen = best_pixels(picks, count, apart)
-            found: list[tuple[Candidate, NDArray[np.float64]]] = []
-            for index, chance in chosen:
-                cells = torch.tensor([index[1:]], device=self._device)
-                places = probabilities(self.model.place(seen, cells)[0].cpu())
-                ((best, place_chance),) = best_pixels(places, 1, apart)
-                candidate = Candidate(
-                    self._pixel(picks, index, heightmap.seen.shape, np.pi),
-                    self._pixel(places, best, heightmap.seen.shape, 2 * np.pi),
-                    chance,
-                    place_chance,
-                )
-                found.append((candidate, places))
+            found = []
+            for index, chance in best_pixels(picks, count, self._apart):
+                before_place()
+                pick = self._pixel(picks, index, shape, np.pi)
+                found.append(self._placed(seen, pick, index, chance, shape))
         found.sort(key=lambda each: -each[0].score)
-        return Plan(
-            tuple(candidate for candidate, _ in found),
-            self._pixel_map(picks, heightmap.seen.shape),
-            self._pixel_map(found[0][1], heightmap.seen.shape),
+        candidates, places = zip(*found, strict=True)
+        match = self._match(scene, seen, instruction, candidates[0].pick)
+        return Plan(candidates, self._pixel_map(picks, shape), places, match)
+
+    @property
+    def _apart(self) -> int:
+        return max(1, APART_PX // self.model.config.output_stride)
+
+    def _placed(
+        self,
+        seen: Seen,
+        pick: PixelPose,
+        index: tuple[int, ...],
+        chance: float,
+        shape: tuple[int, ...],
+    ) -> tuple[Candidate, NDArray[np.float32]]:
+        """The best place for a pick, and the map that it is the best of."""
+        cells = torch.tensor([index[1:]], device=self._device)
+        places = probabilities(self.model.place(seen, cells)[0].cpu())
+        ((best, place_chance),) = best_pixels(places, 1, self._apart)
+        place = self._pixel(places, best, shape, 2 * np.pi)
+        return Candidate(pick, place, chance, place_chance), self._pixel_map(places, shape)
+
+    def _match(self, scene: Scene, seen: Seen, instruction: str, pick: PixelPose) -> WordMatch:
+        stride = self.model.config.output_stride
+        top, left = (margins(side, stride)[0] for side in scene.shape)
+        padded: Tensor = pad(scene, stride).seen[0]
+        return match_words(
+            seen.joint[0],
+            padded,
+            seen.language,
+            seen.reading,
+            split_words(instruction),
+            (pick.row + top, pick.col + left),
         )
 
     def _pixel(

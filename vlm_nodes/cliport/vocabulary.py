@@ -12,7 +12,7 @@ from vlm_nodes.cliport.language import split_words
 
 # What CLIP makes of a word beyond what it makes of any. Of the CLIP `tiny`, words that mean
 # something have 1.2 to 1.5, and what it never heard 0 to 0.35; others know every word.
-_LEAST_MEANING: Final = 0.5
+LEAST_MEANING: Final = 0.5
 
 
 class Texts(Protocol):
@@ -56,7 +56,7 @@ def sort_words(instruction: str, lexicon: Sequence[str], clip: Texts) -> Words:
     if not new:
         return Words(learned, (), ())
     meaning = (clip.embed_texts(new) - clip.nothing).norm(dim=1).tolist()
-    known = {word for word, much in zip(new, meaning, strict=True) if much >= _LEAST_MEANING}
+    known = {word for word, much in zip(new, meaning, strict=True) if much >= LEAST_MEANING}
     return Words(
         learned,
         tuple(word for word in new if word in known),
