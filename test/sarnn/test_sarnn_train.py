@@ -12,10 +12,12 @@ import torch
 from blob_recordings import NAMES, write_recordings
 
 from vlm_nodes.sarnn import evaluate, train
+from vlm_nodes.sarnn.batch import Batch
 from vlm_nodes.sarnn.callbacks import History
 from vlm_nodes.sarnn.checkpoint import load_policy, save_policy
 from vlm_nodes.sarnn.config import SarnnConfig
 from vlm_nodes.sarnn.model import Sarnn
+from vlm_nodes.sarnn.training import SarnnTraining
 
 SMALL = ('--no_clip', '--no_language', '--k_dim', '3', '--rec_dim', '16', '--device', 'cpu')
 
@@ -103,6 +105,28 @@ def test_a_training_that_learns_nothing_stops(
     more = ('--lr', 1e-30, '--weight_decay', 0, '--ema', 0, '--epoch', 40, '--patience', 2)
     assert run(data, tmp_path, *more, '--json') == 0
     assert json.loads(capsys.readouterr().out)['epochs'] == 3
+
+
+def test_an_interrupted_training_says_where_its_policy_is(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    step = SarnnTraining.training_step
+
+    def interrupted(module: SarnnTraining, batch: Batch, index: int) -> None:
+        if module.current_epoch == 2:
+            raise KeyboardInterrupt  # what Ctrl-C raises there
+        step(module, batch, index)
+
+    monkeypatch.setattr(SarnnTraining, 'training_step', interrupted)
+    assert run(data, tmp_path, '--epoch', 5) == 130
+    assert told(capsys) == (
+        'train_clip_sarnn: interrupted; the best policy so far is '
+        f'{tmp_path / "run" / "policy.safetensors"}; --resume goes on'
+    )
+    assert load_policy(tmp_path / 'run' / 'policy.safetensors').config.joint_names == NAMES
 
 
 def test_the_last_epoch_is_tested(

@@ -36,7 +36,7 @@ MONITOR = 'val/loss'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The console script. Exit code 0: there is a policy; 2: it could not be trained."""
+    """The console script. Exit code 0: there is a policy; 2: none could be trained; 130: Ctrl-C."""
     options = make_parser().parse_args(arguments)
     return run('train_clip_sarnn', lambda: _run(options))
 
@@ -55,7 +55,14 @@ def _run(options: argparse.Namespace) -> int:
     _keep_options(folder, options, prepared.config)
     keep = KeepBest(folder / POLICY, MONITOR)
     trainer = _trainer(options, folder, keep, accelerator, devices)
-    _fit(trainer, prepared, options, folder)
+    try:
+        _fit(trainer, prepared, options, folder)
+    except SystemExit:  # how Lightning ends where somebody interrupts it
+        said = (
+            f'the best policy so far is {folder / POLICY}' if keep.best_epoch >= 0 else 'no policy'
+        )
+        sys.stderr.write(f'train_clip_sarnn: interrupted; {said}; --resume goes on\n')
+        return 130
     if trainer.is_global_zero:
         model = open_policy(folder / POLICY)
         figures = report(model, prepared.test, folder)
