@@ -89,6 +89,13 @@ def test_a_bad_item_does_not_end_it(make):
     assert [str(error) for error in held.errors] == ['bad']
 
 
+def test_nothing_is_an_item_like_any_other(make):
+    held = make(waiting=5)
+    for item in (None, 0, '', 'last'):
+        held.worker.offer('a', item)
+    assert held.finish() == [None, 0, '', 'last']
+
+
 def test_clearing_drops_what_waits(make):
     held = make(waiting=5)
     held.worker.offer('a', 0)

@@ -85,24 +85,25 @@ class NewestWorker(Generic[Item]):
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while (item := self._take()) is not None:
+        while taken := self._take():
             try:
-                self._work(item)
+                self._work(*taken)
             except Exception as error:  # a bad item must not end the thread
                 self._on_error(error)
 
-    def _take(self) -> Item | None:
+    def _take(self) -> tuple[Item] | tuple[()]:
+        """The next item, which may be anything, as a tuple; an empty one ends the thread."""
         with self._changed:
             self._busy = False
             while not self._queues:
                 if self._stopping.is_set():
-                    return None
+                    return ()
                 self._changed.wait()
             if self._stopping.is_set():
-                return None
+                return ()
             source, queue = self._queues.popitem(last=False)
             item = queue.popleft()
             if queue:
                 self._queues[source] = queue  # behind the others that wait
             self._busy = True
-            return item
+            return (item,)
