@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 from vlm_nodes.simulation import vocabulary
 from vlm_nodes.simulation.gl import mujoco
 from vlm_nodes.simulation.room import Light, Point, Room, Surface, Table, Thing
-from vlm_nodes.simulation.shapes import Part, parts, rotation_to
+from vlm_nodes.simulation.shapes import TINT_RGB, Part, parts, rotation_to
 from vlm_nodes.simulation.textures import surface_texture
 
-_TINTS = {'dark': (0.08, 0.08, 0.08), 'light': (0.85, 0.82, 0.76), 'beak': (0.90, 0.55, 0.08)}
 _SHAPES = {
     'box': mujoco.mjtGeom.mjGEOM_BOX,
     'sphere': mujoco.mjtGeom.mjGEOM_SPHERE,
@@ -165,7 +164,7 @@ def _add_thing(spec: Any, thing: Thing) -> None:
     for tint in sorted({part.tint for part in parts(thing.kind)}):
         spec.add_material(
             name=f'{thing.name}_{tint}',
-            rgba=(*_TINTS.get(tint, thing.rgb), 1.0),
+            rgba=(*TINT_RGB.get(tint, thing.rgb), 1.0),
             specular=thing.shininess,
             shininess=thing.shininess,
         )

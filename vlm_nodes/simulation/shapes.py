@@ -12,12 +12,17 @@ trained on these worlds must then be trained again, since label ids and held-out
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Tint = Literal['main', 'dark', 'light', 'beak']
+TINT_RGB: Final = MappingProxyType(
+    {'dark': (0.08, 0.08, 0.08), 'light': (0.85, 0.82, 0.76), 'beak': (0.90, 0.55, 0.08)}
+)
+"""Of all tints but 'main', which takes the object's own colour."""
 
 
 @dataclass(frozen=True)

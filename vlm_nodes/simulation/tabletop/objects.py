@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from vlm_nodes.simulation import shapes, vocabulary
 from vlm_nodes.simulation.gl import mujoco
 from vlm_nodes.simulation.room import Rgb
-from vlm_nodes.simulation.shapes import Mesh
+from vlm_nodes.simulation.shapes import TINT_RGB, Mesh
 from vlm_nodes.simulation.tabletop.colors import COLOR_RGB
 from vlm_nodes.simulation.tabletop.props import Piece, Pose, Prop
 
@@ -26,9 +25,6 @@ _UNSEEN_EVERY: Final = 3
 _KINDS: Final = ('ball', 'mug', 'bottle', 'cone', 'ring', 'bear', 'car', 'duck', 'star')
 # Black is too near to the table.
 _COLORS: Final = tuple(color for color in vocabulary.COLOURS if color != 'black')
-_TINTS: Final = MappingProxyType(
-    {'dark': (0.08, 0.08, 0.08), 'light': (0.85, 0.82, 0.76), 'beak': (0.90, 0.55, 0.08)}
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +98,7 @@ def _piece(part: shapes.Part, middle: NDArray[np.float64], scale_m: float, name:
         part.shape,
         tuple(side * scale_m for side in part.size),
         (x, y, z),
-        rgb=_TINTS.get(part.tint),
+        rgb=TINT_RGB.get(part.tint),
         axis=part.axis,
         mesh=mesh,
     )
