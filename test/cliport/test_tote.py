@@ -8,6 +8,9 @@ asked of them is asked of other frames, of the tote with objects in it.
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -21,6 +24,7 @@ from vlm_nodes.cliport.workspace import Workspace
 from vlm_nodes.geometry import Camera
 
 DEPTH_UNITS_PER_M = 10000
+BENCHMARK = Path(__file__).resolve().parents[2] / 'benchmarks' / 'cliport_tote.py'
 
 
 @pytest.fixture(scope='module')
@@ -124,3 +128,15 @@ def test_a_pose_the_wrong_way_round_shows_an_empty_tote(tote: Path, workspace: W
     ]
     with pytest.raises(EmptyHeightmapError, match='look at its pose'):
         fuse(inverted, workspace)
+
+
+def test_the_benchmark_says_how_far_off_the_calibration_is(tote: Path) -> None:
+    command = [sys.executable, str(BENCHMARK), '--data']
+    done = subprocess.run([*command, tote.parent], check=True, capture_output=True, text=True)
+    figures = json.loads(done.stdout)
+    assert figures['raw_median_mm'] > 50
+    assert figures['aligned_median_mm'] < 5
+    assert 0.8 < figures['depth_scale'] < 0.95
+    absent = subprocess.run([*command, BENCHMARK.parent], capture_output=True, text=True)
+    assert absent.returncode == 2
+    assert 'bin-position.txt not found' in absent.stderr
