@@ -58,10 +58,9 @@ def _run(options: argparse.Namespace) -> int:
     try:
         _fit(trainer, prepared, options, folder)
     except SystemExit:  # how Lightning ends where somebody interrupts it
-        said = (
-            f'the best policy so far is {folder / POLICY}' if keep.best_epoch >= 0 else 'no policy'
-        )
-        sys.stderr.write(f'train_clip_sarnn: interrupted; {said}; --resume goes on\n')
+        kept = f'the best policy so far is {folder / POLICY}; --resume goes on'
+        said = kept if keep.best_epoch >= 0 else 'before there was a policy'
+        sys.stderr.write(f'train_clip_sarnn: interrupted; {said}\n')
         return 130
     if trainer.is_global_zero:
         model = open_policy(folder / POLICY)
