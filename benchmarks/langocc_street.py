@@ -14,7 +14,7 @@ streets (which do have 3D labels), the same for every picture; `iou_three_best` 
 `miou_three_best`, the best figures that three of the cameras reach on the first held-out scenes,
 beside those of all six there; `teacher_miou`, of the CLIP in 2D.
 
-    python benchmarks/langocc_street.py [--seeds 1000000 ...] [--steps 3000] [--keep DIR] [--quick]
+    python benchmarks/langocc_street.py [--seeds 1000000 ...] [--steps 2000] [--keep DIR] [--quick]
 
 Prints one JSON object.
 """
@@ -50,7 +50,8 @@ from vlm_nodes.simulation.street.vocabulary import VAL_SEEDS
 from vlm_nodes.surround import CAMERAS, NuScenes, read_occupancy
 from vlm_nodes.surround.occupancy import CLASSES, occupancy_path
 
-GRID = ('--lower', '-16', '-16', '-1', '--upper', '16', '16', '5.4', '--voxel', '0.8')
+# Its floor is that of the ground's voxels: below the ground there is nothing to be learned.
+GRID = ('--lower', '-16', '-16', '-0.2', '--upper', '16', '16', '5.4', '--voxel', '0.8')
 PROMPTS = {name: (words[0],) for name, words in WORDS.items() if name != 'free'}
 
 
@@ -136,10 +137,11 @@ class Stages:
         small = ('--image-size', '32', '64') if quick else ()
         self.tool(
             'train', 'langocc.train', self.train, '--val', *held_out[:1], '--store', rays,
-            '--out', self.folder / 'langocc', '--size', 'small', '--accelerator', 'cpu',
-            '--steps', 4 if quick else options.steps, '--batch', 1, '--lr', 3e-3,
-            '--rays', 200 if quick else 3000, '--before', 3, '--after', 3, '--ema', 0.99,
-            '--drop-camera', 0.05, '--threads', options.threads, '--val-every', 5,
+            '--out', self.folder / 'langocc', '--size', 'small', '--accelerator', 'cpu', *GRID,
+            '--steps', 4 if quick else options.steps, '--batch', 2, '--lr', 3e-3,
+            '--rays', 200 if quick else 2500, '--before', 3, '--after', 3, '--ema', 0.99,
+            '--drop-camera', 0.03, '--spread-weight', 0.01, '--val-every', 5,
+            '--threads', options.threads,
             '--seed', options.seed, *small,
         )  # fmt: skip
 
@@ -264,7 +266,7 @@ def main() -> None:
     first = VAL_SEEDS.start
     add('--seeds', type=int, nargs='+', default=list(range(first, first + 8)), help='held out')
     add('--scenes', type=int, default=24, help='drives to train on (default: 24)')
-    add('--steps', type=int, default=3000, help='of LangOcc (default: 3000)')
+    add('--steps', type=int, default=2000, help='of LangOcc (default: 2000)')
     add('--clip-epochs', type=int, default=9)
     add('--threshold', type=float, default=0.5, help='opacity of an occupied voxel')
     add('--three-scenes', type=int, default=2, help='held-out scenes for all sets of three cameras')

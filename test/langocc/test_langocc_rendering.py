@@ -191,7 +191,9 @@ def test_importance_follows_the_weights():
     assert fine[0, -1] == 10
     assert (fine.diff() >= 0).all()
     inside = ((fine >= 6) & (fine <= 7)).float().mean()
-    assert inside > 0.95
+    assert inside > 0.75
+    # About 1.3 parts of which 0.3 are spread over 10 m: no step is much longer than half a metre.
+    assert fine.diff().max() < 0.5
 
 
 def test_importance_of_nothing_is_even():

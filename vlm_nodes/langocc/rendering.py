@@ -16,8 +16,9 @@ from vlm_nodes.langocc.errors import LangOccError
 from vlm_nodes.langocc.rays import Rays, box_span
 from vlm_nodes.surround import VoxelGrid
 
-_EVEN_SHARE = 0.01
-"""Of the samples, how many are spread evenly whatever the proposal says."""
+_EVEN_SHARE = 0.3
+"""Of the samples of a ray that ends, about how many are spread evenly whatever the proposal says: a
+long step over what seems empty would count the density at its one sample for all of its length."""
 
 
 @dataclass(frozen=True)
