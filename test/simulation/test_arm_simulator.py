@@ -105,7 +105,7 @@ def test_the_stop_shows_in_nothing_before_it_is_felt(simulator):
 
 
 def test_free_pushing_and_the_stop_feel_different(simulator):
-    simulator.reset(2, PUSH)
+    simulator.place(dataclasses.replace(make_scene(2), stop_m=0.1), PUSH)
     free = simulator.observe().tactile.astype(int)
     seen, forces, expert = [], [], ArmExpert(PUSH)
     for _ in range(60):
