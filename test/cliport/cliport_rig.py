@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
@@ -103,8 +104,11 @@ class Rig:
         executor.add_node(node)
 
         def spin():
-            with suppress(ExternalShutdownException):
+            try:
                 executor.spin()
+            except (ExternalShutdownException, RCLError):
+                if self.context.ok():
+                    raise
 
         thread = threading.Thread(target=spin, daemon=True)
         thread.start()

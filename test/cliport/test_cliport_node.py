@@ -98,7 +98,7 @@ def test_more_requests_than_it_can_hold_are_told_so(ros_domain, checkpoint):
     with cliport_rig(ros_domain, checkpoint, image_timeout_s=600.0, **UNSURE) as rig:
         rig.silent.add('left/depth')
         goals = [rig.send_goal(SENTENCE)[0] for _ in range(2)]
-        rig.until(lambda: not rig.node._places._value, 'both to be under way')
+        rig.until(lambda: not rig.node._requests._places._value, 'both to be under way')
         busy = rig.ask(SENTENCE)
         assert not busy.success
         assert busy.message.startswith('busy: 2 requests are under way')
@@ -207,6 +207,7 @@ def test_a_camera_that_lacks_something_is_named(ros_domain, checkpoint):
         rig.complains("no transform from 'left_lens'")
         rig.send_tf('front', 'left', 'right')
         rig.silent.add('right/depth')
+        assert not rig.ask(SENTENCE).success  # what was on its way arrives meanwhile
         rig.node._rig._views.forget()
         answer = rig.ask(SENTENCE)
         assert not answer.success

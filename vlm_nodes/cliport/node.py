@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +31,7 @@ from vlm_nodes.cliport.parameters import (
 )
 from vlm_nodes.cliport.planner import STAGES, Answer, Planner
 from vlm_nodes.cliport.policy import CliportPolicy
+from vlm_nodes.cliport.requests import Request, Requests
 from vlm_nodes.cliport.rig import CameraRig, NoViewsError
 from vlm_nodes.cliport.views import SECOND_NS, NoImagesError
 from vlm_nodes.live.newest import NewestWorker
@@ -42,29 +40,7 @@ from vlm_nodes.node import STEADY, StartError, declare_parameters
 from vlm_nodes.node import main as run_node
 
 WARN_PERIOD_S = 5.0
-POLL_S = 0.01
-# One is worked on and one waits; each holds a thread of the executor.
-MOST_REQUESTS = 2
 _NO_CLOCK = 'use_sim_time is set, but nobody publishes /clock'
-
-
-class _CancelledError(Exception):
-    pass
-
-
-@dataclass(eq=False)
-class _Request:
-    """A question under way, and what came of it once it is done."""
-
-    instruction: str
-    count: int
-    asked_ns: int
-    asked_s: float
-    stages: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    done: threading.Event = field(default_factory=threading.Event)
-    answer: Answer | None = None
-    stamp_ns: int = 0
 
 
 class CliportNode(Node):
@@ -93,7 +69,6 @@ class CliportNode(Node):
         self._last = ''
         self._seen: dict[str, str] = {}
         self._trouble: tuple[float, str] | None = None
-        self._places = threading.BoundedSemaphore(MOST_REQUESTS)
         names = self._camera_names()
         scales = declare_parameters(self, camera_parameters(names))
         self._planner = self._load()
@@ -101,6 +76,7 @@ class CliportNode(Node):
         self._worker: NewestWorker[Callable[[], None]] = NewestWorker(
             lambda job: job(), on_error=self._on_error, name='planner'
         )
+        self._requests = Requests(self._worker, self._plan, self.get_logger().error)
         self._rig = CameraRig(
             self, dict(zip(names, scales.values(), strict=True)), values, self._on_restart
         )
@@ -193,17 +169,6 @@ class CliportNode(Node):
 
     # The worker's thread ------------------------------------------------------------------------
 
-    def _work(self, request: _Request) -> None:
-        try:
-            request.answer = self._plan(request)
-        except _CancelledError:
-            pass
-        except Exception as error:  # a request must never end the node
-            self.get_logger().error(f'{type(error).__name__}: {error}')
-            request.answer = Answer(f'{type(error).__name__}: {error}', 'error')
-        finally:
-            request.done.set()
-
     def _look(self) -> None:
         """A heightmap for who looks at it, without a question."""
         pairs = self._rig.newest()
@@ -217,20 +182,20 @@ class CliportNode(Node):
         answer = self._planner.look(views, self._rig.names)
         self._take_in(answer, min(pair.stamp_ns for pair in pairs.values()), asked=False)
 
-    def _plan(self, request: _Request) -> Answer:
+    def _plan(self, request: Request) -> Answer:
         refusal, _ = self._planner.check_instruction(request.instruction)
         if refusal:
             return Answer(refusal, 'instruction')
-        self._begin(request, STAGES[0])
+        self._requests.begin(request, STAGES[0])
         if not self._has_time(request):
             return Answer(_NO_CLOCK, 'no clock')
         try:
             pairs = self._rig.wait(
-                request.asked_ns, request.asked_s, lambda: self._is_over(request)
+                request.asked_ns, request.asked_s, lambda: self._requests.is_over(request)
             )
             views = self._rig.views(pairs, self._worker.stopping)
         except NoImagesError as error:
-            self._check(request)
+            self._requests.check(request)
             return Answer('; '.join([str(error), *self._complaints(0.0)]), 'no images')
         except NoViewsError as error:
             self._trouble = (time.monotonic(), str(error))
@@ -241,30 +206,16 @@ class CliportNode(Node):
             request.instruction,
             request.count,
             names=self._rig.names,
-            progress=lambda stage: self._begin(request, stage),
+            progress=lambda stage: self._requests.begin(request, stage),
         )
-        self._check(request)
+        self._requests.check(request)
         self._take_in(answer, request.stamp_ns, asked=True)
         return answer
 
-    def _has_time(self, request: _Request) -> bool:
+    def _has_time(self, request: Request) -> bool:
         """Whether the clock goes; at the start its first message may be under way."""
-        deadline = request.asked_s + self._values['image_timeout_s']
-        while self._clock_stands_still() and time.monotonic() < deadline:
-            self._check(request)
-            time.sleep(POLL_S)
-        return not self._clock_stands_still()
-
-    def _begin(self, request: _Request, stage: str) -> None:
-        self._check(request)
-        request.stages.put(stage)
-
-    def _check(self, request: _Request) -> None:
-        if self._is_over(request):
-            raise _CancelledError
-
-    def _is_over(self, request: _Request) -> bool:
-        return request.cancelled.is_set() or self._worker.stopping.is_set()
+        deadline_s = request.asked_s + self._values['image_timeout_s']
+        return self._requests.wait(request, lambda: not self._clock_stands_still(), deadline_s)
 
     def _take_in(self, answer: Answer, stamp_ns: int, *, asked: bool) -> None:
         """What everybody may know of an answer."""
@@ -294,7 +245,7 @@ class CliportNode(Node):
 
     def _answer_service(self, asked: Any, response: Any) -> Any:
         request = self._request(asked)
-        self._follow(request, lambda: None)
+        self._requests.follow(request, lambda: None)
         self._fill(response, request)
         return response
 
@@ -310,7 +261,7 @@ class CliportNode(Node):
                     PlanPickPlaceAction.Feedback(stage=request.stages.get(), elapsed_s=elapsed_s)
                 )
 
-        self._follow(request, follow)
+        self._requests.follow(request, follow)
         result = PlanPickPlaceAction.Result()
         self._fill(result, request)
         if result.success:
@@ -321,31 +272,15 @@ class CliportNode(Node):
             goal.abort()
         return result
 
-    def _request(self, asked: Any) -> _Request:
-        return _Request(
+    def _request(self, asked: Any) -> Request:
+        return Request(
             asked.instruction,
             min(asked.max_candidates or self._values['max_candidates'], MOST_CANDIDATES),
             int(self.get_clock().now().nanoseconds),
             time.monotonic(),
         )
 
-    def _follow(self, request: _Request, follow: Callable[[], None]) -> None:
-        """Have a request worked on, until it is done or the node ends."""
-        if not self._places.acquire(blocking=False):
-            request.answer = Answer(
-                f'busy: {MOST_REQUESTS} requests are under way, ask again when they are done',
-                'busy',
-            )
-            return
-        try:
-            self._worker.offer(f'request {id(request)}', lambda: self._work(request))
-            while not request.done.wait(POLL_S) and not self._worker.stopping.is_set():
-                follow()
-            follow()
-        finally:
-            self._places.release()
-
-    def _fill(self, response: Any, request: _Request) -> None:
+    def _fill(self, response: Any, request: Request) -> None:
         """A service's response or an action's result; both have the same fields."""
         answer = request.answer or Answer('cancelled', 'cancelled')
         response.success = not answer.refusal
