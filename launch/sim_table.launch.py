@@ -33,11 +33,10 @@ OVERRIDES = {
 
 
 def start(context: LaunchContext) -> list[Node]:
-    given = {name: context.launch_configurations[name] for name in OVERRIDES}
     overrides = {
-        name: ParameterValue(value, value_type=OVERRIDES[name][1])
-        for name, value in given.items()
-        if value
+        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
+        for name, (_, kind) in OVERRIDES.items()
+        if context.launch_configurations[name]
     }
     nodes = [
         Node(

@@ -19,6 +19,10 @@ from rclpy.parameter import parameter_value_to_python
 from rclpy.parameter_client import AsyncParameterClient
 from std_msgs.msg import String
 
+from vlm_nodes.cliport.backbones import FrozenClip
+from vlm_nodes.cliport.checkpoint import save_checkpoint
+from vlm_nodes.cliport.config import ModelConfig
+from vlm_nodes.cliport.model import CliportModel
 from vlm_nodes.mapping.parameters import PARAMETERS
 from vlm_nodes.node import LATCHED
 from vlm_nodes.sarnn import Sarnn, SarnnConfig, save_policy
@@ -57,6 +61,16 @@ service.include_launch_description(LaunchDescription([included]))
 sys.exit(service.run())
 """
 PATIENCE_S = 60.0
+EXECUTABLES = (
+    'arm_expert_node',
+    'cliport_node',
+    'mapping_node',
+    'policy_node',
+    'sim_arm_node',
+    'sim_node',
+    'sim_table_node',
+    'table_player_node',
+)
 
 
 @pytest.fixture
@@ -68,7 +82,7 @@ def prefix(tmp_path, monkeypatch):
     for folder in (index, executables):
         folder.mkdir(parents=True)
     (index / 'vlm_nodes').touch()
-    for name in ('mapping_node', 'sim_node', 'policy_node', 'sim_arm_node', 'arm_expert_node'):
+    for name in EXECUTABLES:
         start = f'from vlm_nodes.executables import {name}; {name}()'
         script = executables / name
         script.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{start}" "$@"\n')
@@ -227,3 +241,75 @@ def test_the_expert_does_a_task_of_the_simulated_arm(graph):
             graph.executor.spin_once(timeout_sec=0.1)
         assert json.loads(told[-1].data)['task'] == task
         ends_well(process)
+
+
+@pytest.fixture
+def planner(tmp_path):
+    """A small CLIPort checkpoint, not trained."""
+    folder = tmp_path / 'planner'
+    save_checkpoint(CliportModel(ModelConfig.small(rotations=4), FrozenClip.load('tiny')), folder)
+    return folder
+
+
+def test_cliport_comes_up_with_the_cameras_that_are_named(graph, planner, tmp_path):
+    file = tmp_path / 'robot.yaml'
+    file.write_text('/**: {ros__parameters: {table_frame: bench, tool_down: false, pixel_m: 0.01}}')
+    arguments = [f'params_file:={file}', f'checkpoint:={planner}', 'cameras:=front, left']
+    arguments += ['table_frame:=table', 'depth_transport:=compressedDepth', 'use_sim_time:=true']
+    with launched('cliport.launch.py', *arguments) as process:
+        expected = {
+            'checkpoint': str(planner),
+            'cameras': ['front', 'left'],
+            'table_frame': 'table',
+            'tool_down': False,
+            'pixel_m': 0.01,
+            'rgb_transport': 'raw',
+            'use_sim_time': True,
+        }
+        assert parameters(graph, *expected, of='cliport_node') == expected
+        wanted = {'/front/rgb', '/left/rgb', '/front/depth/compressedDepth', '/left/camera_info'}
+        assert wanted <= topics(graph)
+        assert '/front/depth' not in topics(graph)
+        ends_well(process)
+
+
+def test_cliport_with_one_camera_listens_where_it_is_told(graph, planner):
+    arguments = [f'checkpoint:={planner}', 'rgb:=/wrist/color', 'camera_info:=/wrist/camera_info']
+    with launched('cliport.launch.py', *arguments) as process:
+        expected = {'cameras': [''], 'table_frame': 'table', 'use_sim_time': False}
+        assert parameters(graph, *expected, of='cliport_node') == expected
+        assert {'/wrist/color', '/wrist/camera_info', '/depth'} <= topics(graph)
+        assert not {'/rgb', '/camera_info'} & topics(graph)
+        ends_well(process)
+
+
+def test_the_table_alone_has_nobody_who_plans(graph):
+    told = []
+    graph.create_subscription(String, '/sim_table_node/outcome', told.append, LATCHED)
+    arguments = ['task:=stack-block-pyramid-seq', 'split:=unseen', 'seed:=10003']
+    with launched('sim_table.launch.py', *arguments) as process:
+        expected = {'task': 'stack-block-pyramid-seq', 'split': 'unseen', 'seed': 10003}
+        assert parameters(graph, *expected, of='sim_table_node') == expected
+        deadline = time.monotonic() + PATIENCE_S
+        while not told:
+            assert time.monotonic() < deadline, 'nothing is said of the episode'
+            graph.executor.spin_once(timeout_sec=0.1)
+        assert json.loads(told[-1].data)['seed'] == 10003
+        assert {'/front/rgb', '/left/depth', '/right/camera_info', '/clock'} <= topics(graph)
+        assert not {'cliport_node', 'table_player_node'} & set(graph.get_node_names())
+        ends_well(process)
+
+
+def test_the_table_has_a_planner_and_a_player_where_they_are_asked_for(graph, planner):
+    with launched('sim_table.launch.py', f'checkpoint:={planner}', 'episodes:=3') as process:
+        expected = {'checkpoint': str(planner), 'cameras': ['front', 'left', 'right']}
+        assert parameters(graph, *expected, 'use_sim_time', of='cliport_node') == {
+            **expected,
+            'use_sim_time': True,
+        }
+        assert parameters(graph, 'episodes', of='table_player_node') == {'episodes': 3}
+        assert parameters(graph, 'mode', of='sim_table_node') == {'mode': 'test'}
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=PATIENCE_S)
+        assert output.count('process has finished cleanly') == 3
+        assert 'Traceback' not in output
