@@ -37,7 +37,7 @@ import torch
 from vlm_nodes.clip.confusion import count_pairs, intersection_over_union, mean_iou
 from vlm_nodes.langocc.checkpoint import load_checkpoint
 from vlm_nodes.langocc.evaluate import score_occupancy
-from vlm_nodes.langocc.predictor import Predictor
+from vlm_nodes.langocc.predictor import THRESHOLD, Predictor
 from vlm_nodes.langocc.prompts import SEVENTEEN
 from vlm_nodes.langocc.ray_store import RayStore, reduce_features
 from vlm_nodes.langocc.retrieval import score_retrieval
@@ -268,7 +268,7 @@ def main() -> None:
     add('--scenes', type=int, default=24, help='drives to train on (default: 24)')
     add('--steps', type=int, default=2000, help='of LangOcc (default: 2000)')
     add('--clip-epochs', type=int, default=9)
-    add('--threshold', type=float, default=0.5, help='opacity of an occupied voxel')
+    add('--threshold', type=float, default=THRESHOLD, help='opacity of an occupied voxel')
     add('--three-scenes', type=int, default=2, help='held-out scenes for all sets of three cameras')
     add('--threads', type=int, default=2)
     add('--seed', type=int, default=0, help='of the training')

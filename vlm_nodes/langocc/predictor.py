@@ -25,7 +25,7 @@ from vlm_nodes.langocc.rendering import sample_volume
 from vlm_nodes.surround import Keyframe, VoxelGrid, read_image
 from vlm_nodes.surround.occupancy import FREE
 
-THRESHOLD: Final = 0.5
+THRESHOLD: Final = 0.1
 """Opacity of a voxel, seen straight through, from which it counts as occupied."""
 
 
