@@ -4,9 +4,10 @@ The calibration that comes with the recording is off: as it is, everything shows
 aligned to camera 1 on the frames of the empty tote (a pose and a factor on its depths), and what
 came of it is measured on frames of the tote with things in it, which the alignment did not see.
 
-    VLM_DATA=FOLDER python benchmarks/cliport_tote.py
+    python benchmarks/cliport_tote.py [--data FOLDER]
 
-FOLDER holds `tote_rgbd`. Prints one JSON object: medians and 90th percentiles of the difference in
+FOLDER (default: VLM_DATA, else ../shared/data) holds `tote_rgbd`.
+Prints one JSON object: medians and 90th percentiles of the difference in
 height where both cameras see, in millimetres; the share of the workspace that both see; the factor
 on depths; and what the aligned two see together.
 """
@@ -28,6 +29,7 @@ from vlm_nodes.cliport.workspace import Workspace
 from vlm_nodes.command_line import run, say
 from vlm_nodes.geometry import Camera
 
+DEFAULT_DATA = Path(os.environ.get('VLM_DATA', '../shared/data'))
 DEPTH_UNITS_PER_M = 10000
 PIXEL_M = 0.002
 
@@ -35,15 +37,14 @@ PIXEL_M = 0.002
 def main() -> int:
     """Exit code 0: measured; 2: there is no recording."""
     parser = argparse.ArgumentParser(description='Agreement of two cameras over a tote.')
-    parser.add_argument('--data', type=Path, default=os.environ.get('VLM_DATA'))
+    parser.add_argument('--data', type=Path, default=DEFAULT_DATA)
+    parser.add_argument('--quick', action='store_true', help='changes nothing: it takes seconds')
     options = parser.parse_args()
     return run('cliport_tote', lambda: _run(options.data))
 
 
-def _run(data: Path | str | None) -> int:
-    if data is None:
-        raise ValueError('name the folder of recordings with --data, or set VLM_DATA')
-    say(json.dumps(figures(Path(data) / 'tote_rgbd')))
+def _run(data: Path) -> int:
+    say(json.dumps(figures(data / 'tote_rgbd')))
     return 0
 
 
