@@ -6,7 +6,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,10 +161,12 @@ def _run(make_node: Callable[[], Node], threads: int) -> int:
     node: Node | None = None
     status = 0
     try:
-        _init()
+        with _signals_held_back():
+            _init()
+            # An executor that a signal finds half built says a trace when it is deleted.
+            executor = SingleThreadedExecutor() if threads == 1 else MultiThreadedExecutor(threads)
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         node = make_node()
-        executor = SingleThreadedExecutor() if threads == 1 else MultiThreadedExecutor(threads)
         executor.add_node(node)
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
@@ -198,6 +201,16 @@ def main(make_node: Callable[[], Node], *, threads: int = 4) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """SIGINT and SIGTERM come when this is over."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _interrupt(signum: int, frame: object) -> None:
