@@ -143,6 +143,17 @@ class NuScenes(Sequence[Keyframe]):
         name = self._index.scenes[scene][1]
         return Keyframe(token, stamp_us * 1000, name, own, cameras, sweep)
 
+    def pictures(self, index: int) -> tuple[str, dict[str, Path]]:
+        """A keyframe's token and pictures by camera, without calibrations and poses.
+
+        Raises:
+            IndexError: There is no such keyframe.
+            SurroundError: A path leaves the data set's folder.
+        """
+        record = self._index.records[self._kept[index]]
+        paths = {name: self._path(record[name]) for name in self.cameras if name in record}
+        return self._sample(index)[0], paths
+
     def index_of(self, token: str) -> int:
         """The place of a sample.
 
