@@ -68,7 +68,9 @@ EXECUTABLES = (
     'policy_node',
     'sim_arm_node',
     'sim_node',
+    'sim_street_node',
     'sim_table_node',
+    'surround_player_node',
     'table_player_node',
 )
 
@@ -313,3 +315,12 @@ def test_the_table_has_a_planner_and_a_player_where_they_are_asked_for(graph, pl
         output, _ = process.communicate(timeout=PATIENCE_S)
         assert output.count('process has finished cleanly') == 3
         assert 'Traceback' not in output
+
+
+def test_simulated_streets_are_played_where_no_drive_is_named(graph):
+    arguments = ['cameras:=CAM_FRONT, CAM_BACK', 'rate_hz:=5', 'seed:=1000001', 'width:=64']
+    with launched('surround_player.launch.py', *arguments, 'height:=32') as process:
+        expected = {'cameras': ['CAM_FRONT', 'CAM_BACK'], 'rate_hz': 5.0, 'seed': 1000001}
+        assert parameters(graph, *expected, of='sim_street_node') == expected
+        assert {'/CAM_FRONT/image_raw', '/CAM_BACK/camera_info'} <= topics(graph)
+        ends_well(process)

@@ -65,10 +65,26 @@ def sim_node() -> None:
     main()
 
 
+def sim_street_node() -> None:
+    """`ros2 run vlm_nodes sim_street_node`."""
+    _end_on_signals()
+    from vlm_nodes.simulation.street.node import main
+
+    main()
+
+
 def sim_table_node() -> None:
     """`ros2 run vlm_nodes sim_table_node`."""
     _end_on_signals()
     from vlm_nodes.simulation.tabletop.node import main
+
+    main()
+
+
+def surround_player_node() -> None:
+    """`ros2 run vlm_nodes surround_player_node`."""
+    _end_on_signals()
+    from vlm_nodes.surround.player.node import main
 
     main()
 

@@ -120,6 +120,15 @@ def image_message(image: NDArray[np.generic], encoding: str, header: Header) -> 
     return message
 
 
+def jpeg_message(rgb: NDArray[np.uint8], header: Header) -> CompressedImage:
+    """A CompressedImage (JPEG) from (H, W, 3) uint8 RGB."""
+    message: CompressedImage = _bridge.cv2_to_compressed_imgmsg(
+        np.ascontiguousarray(rgb[..., ::-1]), 'jpg'
+    )
+    message.header = header
+    return message
+
+
 # Cameras --------------------------------------------------------------------------------------
 
 
@@ -246,6 +255,7 @@ def cloud_message(
     colors: NDArray[np.uint8] | None = None,
     intensity: ArrayLike | None = None,
     labels: ArrayLike | None = None,
+    further: Mapping[str, NDArray[np.generic]] | None = None,
 ) -> PointCloud2:
     """A PointCloud2 of (N, 3) points in metres.
 
@@ -255,6 +265,7 @@ def cloud_message(
         colors: (N, 3) uint8 RGB, as the packed field `rgb` that RViz shows.
         intensity: (N,) numbers, as the field `intensity`.
         labels: (N,) class numbers, as the field `label`.
+        further: More fields, (N,) each: whole numbers as int32, all others as float32.
     """
     xyz = np.asarray(points, dtype=np.float32)
     columns: list[tuple[str, int, NDArray[np.generic]]] = [
@@ -267,6 +278,11 @@ def cloud_message(
         columns.append(('intensity', PointField.FLOAT32, np.asarray(intensity, np.float32)))
     if labels is not None:
         columns.append(('label', PointField.INT32, np.asarray(labels, np.int32)))
+    for name, numbers in (further or {}).items():
+        if np.issubdtype(numbers.dtype, np.integer):
+            columns.append((name, PointField.INT32, numbers.astype(np.int32)))
+        else:
+            columns.append((name, PointField.FLOAT32, numbers.astype(np.float32)))
     cloud = np.empty(len(xyz), dtype=[(name, values.dtype) for name, _, values in columns])
     for name, _, values in columns:
         cloud[name] = values

@@ -84,3 +84,15 @@ def test_only_the_topic_that_stopped_is_named(watch):
     said = watch.complaint(120.0, 5.0, one)
     assert '/rgb came, then stopped' in said
     assert '/depth' not in said
+
+
+def test_one_input_alone_is_watched_too():
+    watch = InputWatch({'image': '/image'}, paired=('image',), slop_s=0.1, since_s=100.0)
+    assert watch.complaint(106.0, 5.0, none) == (
+        'no image for 6 s: nobody publishes /image: check its name and remapping'
+    )
+    watch.saw('image', 1, 105.0)
+    assert 'never within 0.1 s of other cameras' in watch.complaint(106.0, 5.0, one)
+    watch.saw_pair(105.0)
+    assert watch.complaint(106.0, 5.0, one) is None
+    assert '/image came, then stopped' in watch.complaint(111.0, 5.0, one)

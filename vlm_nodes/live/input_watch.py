@@ -26,14 +26,20 @@ class InputWatch:
     """
 
     def __init__(
-        self, topics: Mapping[str, str], *, paired: tuple[str, str], slop_s: float, since_s: float
+        self,
+        topics: Mapping[str, str],
+        *,
+        paired: tuple[str, str] | tuple[str],
+        slop_s: float,
+        since_s: float,
     ) -> None:
         """Begin to watch.
 
         Args:
             topics: Resolved topic of each input, by the input's name.
-            paired: The two inputs that are paired by stamp.
-            slop_s: How far apart the stamps of a pair may be.
+            paired: The two inputs that are paired by stamp; or the one whose images are put
+                together with those of other cameras.
+            slop_s: How far apart the stamps of a pair, or of such images, may be.
             since_s: Now, in seconds of any clock that never jumps.
         """
         self._inputs = {name: _Input(topic) for name, topic in topics.items()}
@@ -84,7 +90,8 @@ class InputWatch:
             ]
             if not reasons:
                 reasons = self._stopped(now_s - patience_s) or [self._unpaired()]
-        return f'no image pair for {quiet_s:.0f} s: ' + '; '.join(reasons)
+        what = 'image pair' if len(self._paired) > 1 else 'image'
+        return f'no {what} for {quiet_s:.0f} s: ' + '; '.join(reasons)
 
     def _stopped(self, since_s: float) -> list[str]:
         images = [self._inputs[name] for name in self._paired]
@@ -95,6 +102,11 @@ class InputWatch:
         ]
 
     def _unpaired(self) -> str:
+        if len(self._paired) == 1:
+            return (
+                f'{self._inputs[self._paired[0]].topic} comes, but never within {self._slop_s} s '
+                "of other cameras' images: check that all are stamped by one clock"
+            )
         first, second = (self._inputs[name] for name in self._paired)
         gap_s = _nearest_gap_ns(first.stamps_ns, second.stamps_ns) / 1e9
         both = f'{first.topic} and {second.topic} both come'

@@ -133,7 +133,8 @@ def random_drive(seed: int, lane_y: float, speed_m_s: tuple[float, float]) -> Dr
         sway_m=float(rng.uniform(0.1, 0.3)),
         sway_length_m=float(rng.uniform(25.0, 40.0)),
         map_from_street=upright_pose(place, float(rng.uniform(-np.pi, np.pi))),
-        start_ns=1_500_000_000_000_000_000 + seed * 1_000_000_000_000,
+        # Before 2038 for all seeds: ROS counts seconds in 32 bits.
+        start_ns=1_500_000_000_000_000_000 + seed * 100_000_000_000,
     )
 
 

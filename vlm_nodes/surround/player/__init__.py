@@ -1,0 +1,1 @@
+"""Surround cameras of recorded or simulated drives on topics: what a vehicle's drivers publish."""
