@@ -76,6 +76,7 @@ setup(
     entry_points={
         'console_scripts': [
             'arm_expert_node = vlm_nodes.executables:arm_expert_node',
+            'bag2captions = bag_tools.bag2captions:main',
             'bag2cliport = bag_tools.bag2cliport:main',
             'bag2vlmaps = bag_tools.bag2vlmaps:main',
             'bag_info = bag_tools.bag_info:main',
@@ -89,6 +90,7 @@ setup(
             'demo = vlm_nodes.demo.demo:main',
             'evaluate_langocc = vlm_nodes.langocc.evaluate:main',
             'evaluate_sarnn = vlm_nodes.sarnn.evaluate:main',
+            'export_overlap_dataset = bag_tools.export_overlap_dataset:main',
             'extract_rays = vlm_nodes.langocc.extract:main',
             'fetch_weights = vlm_nodes.clip.fetch:main',
             'index_map = vlm_nodes.mapping.index_map:main',

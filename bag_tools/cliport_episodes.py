@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from bag_tools.action_table import Action, ActionTableError, Instant
+from bag_tools.action_table import Action
 from bag_tools.reader import BagError
 from bag_tools.table_cameras import TableCamera
+from bag_tools.table_rows import Instant, TableError
 from bag_tools.table_scenes import Scene
 from bag_tools.transform_tree import TransformError, TransformTree
 from vlm_nodes.cliport.alignment import Agreement, Correction, agreements, align
@@ -111,7 +112,7 @@ def make_episodes(
     """One episode for every group of actions.
 
     Raises:
-        ActionTableError: A pose is outside of the workspace, or leans too far.
+        TableError: A pose is outside of the workspace, or leans too far.
         BagError: tf does not say where the tool was.
     """
     for actions in groups:
@@ -141,14 +142,14 @@ def _poses(
             pose = tool_pose(matrix[:3, 3], tool_angle(matrix))
             pixel_of_pose(workspace, pose)  # refuses what is outside
         except ValueError as error:
-            raise ActionTableError(f'line {action.line} of the table: {name}: {error}') from error
+            raise TableError(f'line {action.line} of the table: {name}: {error}') from error
         poses.append(pose)
     return poses[0], poses[1]
 
 
 def _tool_at(when: Instant, tree: TransformTree, tool: ToolConfig, start_ns: int) -> Matrix:
     if tool.frame is None:
-        raise ActionTableError(
+        raise TableError(
             'the table gives moments of picks and places: say with --tool-frame whose pose they '
             f'are (frames of tf: {", ".join(tree.frames) or "none"})'
         )

@@ -190,10 +190,22 @@ def _compressed_depth(message: Any) -> tuple[NDArray[Any], str]:
         raise DecodeError(str(error)) from error
 
 
+def is_jpeg(data: bytes) -> bool:
+    """Whether data begin as a JPEG does."""
+    return data.startswith(_JPEG_START)
+
+
+def is_cut_jpeg(data: bytes) -> bool:
+    """Whether data begin as a JPEG, but have no end.
+
+    The decoder fills one that is cut short with grey and says nothing.
+    """
+    return is_jpeg(data) and data.rfind(_JPEG_END) < 0
+
+
 def _check_jpeg(message: Any) -> None:
-    # The decoder fills a JPEG that is cut short with grey and says nothing.
     data = bytes(message.data)
-    if data.startswith(_JPEG_START) and data.rfind(_JPEG_END) < 0:
+    if is_cut_jpeg(data):
         raise DecodeError(f'{len(data)} bytes of format {message.format!r} are no whole image')
 
 

@@ -9,8 +9,9 @@ import pytest
 from bag_writing import START_NS, Recorder
 from scipy.spatial.transform import Rotation
 
-from bag_tools.action_table import ActionTableError, Instant, read_actions
+from bag_tools.action_table import read_actions
 from bag_tools.bag2cliport import main
+from bag_tools.table_rows import Instant, TableError
 from vlm_nodes.cliport.episode import Episode, episode_files
 from vlm_nodes.cliport.poses import tool_angle
 from vlm_nodes.geometry import Camera
@@ -187,7 +188,7 @@ def test_poses_of_the_table_make_steps_of_an_episode(
         f'sort_1,first,{stamp},0.4,-0.1,0.04,90,0.6,0.15,0.05,1,0,0,0,',
         'sort_1,second,,0.6,0.15,0.04,,0.4,-0.1,0.05,0,0,0,1,3.5',
     )
-    with pytest.raises(ActionTableError, match=r'line 3: no stamp or time_s'):
+    with pytest.raises(TableError, match=r'line 3: no stamp or time_s'):
         read_actions(actions)
     actions.write_text(actions.read_text().replace('second,,', f'second,{stamp[:-1]}6,'))
     arguments = [str(bag), str(actions), str(tmp_path / 'out'), *BOTH]
@@ -372,7 +373,7 @@ def test_a_bad_calibration_file_is_told(
 def test_a_bad_table_is_told_by_line_and_column(
     tmp_path: Path, rows: list[str], words: str
 ) -> None:
-    with pytest.raises(ActionTableError, match=words):
+    with pytest.raises(TableError, match=words):
         read_actions(table(tmp_path / 'a.csv', *rows))
 
 

@@ -122,7 +122,7 @@ def test_captions_by_view_are_joined_in_the_order_of_the_cameras(drives, tmp_pat
     views = {'CAM_FRONT': 'a red car', 'CAM_BACK': 'an empty street'}
     path = write_json(tmp_path / 'views.json', {'sample0-0': views})
     found = nuscenes(drives, '--captions', path, '--caption-strategy', 'per_view_concat')
-    assert found[0].caption == 'an empty street a red car'
+    assert found[0].caption == 'an empty street. a red car.'
 
 
 @pytest.mark.parametrize(

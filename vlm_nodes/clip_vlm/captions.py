@@ -104,7 +104,7 @@ def compose(value: Any, strategy: str, cameras: Sequence[str], notes: Counter[st
 
 def _overall(parts: Mapping[str, str], notes: Counter[str]) -> str:
     ends = [parts.get(name, parts.get(f'CAM_{name}', '')) for name in ('FRONT', 'BACK')]
-    text = ' '.join(filter(None, (parts.get('OVERALL', ''), *ends)))
+    text = _joined([parts.get('OVERALL', ''), *ends])
     if text and 'OVERALL' not in parts:
         notes[MADE] += 1
     if any(name not in parts and f'CAM_{name}' in parts for name in ('FRONT', 'BACK')):
@@ -116,8 +116,16 @@ def _views(parts: Mapping[str, str], cameras: Sequence[str], notes: Counter[str]
     texts = [parts.get(name, parts.get(name.removeprefix('CAM_'), '')) for name in cameras]
     if any(texts):
         notes[VIEW_WITHOUT] += texts.count('')
-        return ' '.join(filter(None, texts))
+        return _joined(texts)
     text = _overall(parts, notes)
     if text:
         notes[FROM_OVERALL] += 1
     return text
+
+
+def _joined(texts: Sequence[str]) -> str:
+    """Texts one after the other; of several, each ends like a sentence."""
+    found = [text for text in texts if text]
+    if len(found) > 1:
+        found = [text if text[-1] in '.!?' else f'{text}.' for text in found]
+    return ' '.join(found)

@@ -63,6 +63,10 @@ class Tally:
     notes: Counter[str] = field(default_factory=Counter)
     max_samples: int | None = None
 
+    def counts(self, kept: int) -> dict[str, int]:
+        """How many were read, how many of them kept, and how many skipped by reason."""
+        return {READ: kept + self.skipped.total(), KEPT: kept, **+self.skipped}
+
     def skips(self, sample: Mapping[str, Path], kept: int, *, require_files: bool) -> bool:
         """Whether pictures are not to be kept beside `kept` others, which is then counted."""
         reason = ''
@@ -115,8 +119,7 @@ class SampleSet(Sequence[CaptionedViews]):
     ) -> SampleSet:
         """A set of these samples, and of what a tally says of the others."""
         tally = tally or Tally()
-        read = len(samples) + tally.skipped.total()
-        counts = {READ: read, KEPT: len(samples), **+tally.skipped}
+        counts = tally.counts(len(samples))
         return cls(tuple(samples), tuple(cameras), counts, dict(+tally.notes))
 
     @property
@@ -140,10 +143,15 @@ class SampleSet(Sequence[CaptionedViews]):
 
     def __str__(self) -> str:
         """The counts in words, a line for each kind."""
-        lines = [f'{self.counts[READ]} samples read, {self.counts[KEPT]} kept']
-        lines += [f'skipped, {reason}: {count}' for reason, count in self.skipped.items()]
-        lines += [f'{what}: {count}' for what, count in self.notes.items()]
-        return '\n'.join(lines)
+        return counts_text(self.counts, self.notes)
+
+
+def counts_text(counts: Mapping[str, int], notes: Mapping[str, int]) -> str:
+    """What became of samples in words, a line for each kind."""
+    lines = [f'{counts[READ]} samples read, {counts[KEPT]} kept']
+    lines += [f'skipped, {what}: {n}' for what, n in counts.items() if what not in (READ, KEPT)]
+    lines += [f'{what}: {n}' for what, n in notes.items()]
+    return '\n'.join(lines)
 
 
 def read_views(sample: CaptionedViews) -> dict[str, NDArray[np.uint8]]:
