@@ -6,14 +6,15 @@ import time
 import pytest
 
 from vlm_nodes.cliport.planner import Answer
-from vlm_nodes.cliport.requests import MOST_REQUESTS, Request, Requests
+from vlm_nodes.cliport.requests import PlanRequest
 from vlm_nodes.live.newest import NewestWorker
+from vlm_nodes.live.requests import MOST_REQUESTS, Requests
 
 PATIENCE_S = 20.0
 
 
 def request(instruction='put it there'):
-    return Request(instruction, 1, 0, time.monotonic())
+    return PlanRequest(instruction, 1, asked_ns=0, asked_s=time.monotonic())
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def make():
         errors = []
         worker = NewestWorker(lambda job: job(), on_error=errors.append)
         workers.append(worker)
-        return Requests(worker, plan, errors.append), worker, errors
+        return Requests(worker, plan, errors.append, Answer), worker, errors
 
     yield build
     for worker in workers:

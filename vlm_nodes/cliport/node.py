@@ -31,10 +31,11 @@ from vlm_nodes.cliport.parameters import (
 )
 from vlm_nodes.cliport.planner import STAGES, Answer, Planner
 from vlm_nodes.cliport.policy import CliportPolicy
-from vlm_nodes.cliport.requests import Request, Requests
+from vlm_nodes.cliport.requests import PlanRequest
 from vlm_nodes.cliport.rig import CameraRig, NoViewsError
 from vlm_nodes.cliport.views import SECOND_NS, NoImagesError
 from vlm_nodes.live.newest import NewestWorker
+from vlm_nodes.live.requests import Requests
 from vlm_nodes.live.statistics import Statistics, resident_megabytes
 from vlm_nodes.node import STEADY, StartError, declare_parameters
 from vlm_nodes.node import main as run_node
@@ -76,7 +77,9 @@ class CliportNode(Node):
         self._worker: NewestWorker[Callable[[], None]] = NewestWorker(
             lambda job: job(), on_error=self._on_error, name='planner'
         )
-        self._requests = Requests(self._worker, self._plan, self.get_logger().error)
+        self._requests: Requests[PlanRequest, Answer] = Requests(
+            self._worker, self._plan, self.get_logger().error, Answer
+        )
         self._rig = CameraRig(
             self, dict(zip(names, scales.values(), strict=True)), values, self._on_restart
         )
@@ -182,7 +185,7 @@ class CliportNode(Node):
         answer = self._planner.look(views, self._rig.names)
         self._take_in(answer, min(pair.stamp_ns for pair in pairs.values()), asked=False)
 
-    def _plan(self, request: Request) -> Answer:
+    def _plan(self, request: PlanRequest) -> Answer:
         refusal, _ = self._planner.check_instruction(request.instruction)
         if refusal:
             return Answer(refusal, 'instruction')
@@ -212,7 +215,7 @@ class CliportNode(Node):
         self._take_in(answer, request.stamp_ns, asked=True)
         return answer
 
-    def _has_time(self, request: Request) -> bool:
+    def _has_time(self, request: PlanRequest) -> bool:
         """Whether the clock goes; at the start its first message may be under way."""
         deadline_s = request.asked_s + self._values['image_timeout_s']
         return self._requests.wait(request, lambda: not self._clock_stands_still(), deadline_s)
@@ -272,15 +275,15 @@ class CliportNode(Node):
             goal.abort()
         return result
 
-    def _request(self, asked: Any) -> Request:
-        return Request(
+    def _request(self, asked: Any) -> PlanRequest:
+        return PlanRequest(
             asked.instruction,
             min(asked.max_candidates or self._values['max_candidates'], MOST_CANDIDATES),
-            int(self.get_clock().now().nanoseconds),
-            time.monotonic(),
+            asked_ns=int(self.get_clock().now().nanoseconds),
+            asked_s=time.monotonic(),
         )
 
-    def _fill(self, response: Any, request: Request) -> None:
+    def _fill(self, response: Any, request: PlanRequest) -> None:
         """A service's response or an action's result; both have the same fields."""
         answer = request.answer or Answer('cancelled', 'cancelled')
         response.success = not answer.refusal

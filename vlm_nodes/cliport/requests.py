@@ -1,122 +1,21 @@
-"""Requests one after another in a worker's thread, while whoever asked waits. No ROS."""
+"""What is asked of the planner."""
 
 from __future__ import annotations
 
-import queue
-import threading
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
 
 from vlm_nodes.cliport.planner import Answer
-from vlm_nodes.live.newest import NewestWorker
-
-POLL_S: Final = 0.01
-MOST_REQUESTS: Final = 2
-"""One is worked on and one waits; each holds a thread of who asks."""
-
-
-class CancelledError(Exception):
-    """Nobody waits for the answer any more."""
+from vlm_nodes.live.requests import Request
 
 
 @dataclass(eq=False)
-class Request:
-    """A question under way, and what came of it once it is done.
+class PlanRequest(Request[Answer]):
+    """An instruction under way.
 
     Attributes:
         instruction: What is asked.
         count: Most candidates.
-        asked_ns: When, on the clock of images.
-        asked_s: When, on the steady clock.
-        stages: That began and were not told yet.
-        cancelled: Set by who asked.
-        done: Set once there is an answer, or nobody waits for one.
-        answer: None until then.
-        stamp_ns: Of the oldest image used; 0 where there is none.
     """
 
     instruction: str
     count: int
-    asked_ns: int
-    asked_s: float
-    stages: queue.SimpleQueue[str] = field(default_factory=queue.SimpleQueue)
-    cancelled: threading.Event = field(default_factory=threading.Event)
-    done: threading.Event = field(default_factory=threading.Event)
-    answer: Answer | None = None
-    stamp_ns: int = 0
-
-
-class Requests:
-    """Has requests worked on, `MOST_REQUESTS` at most; others are told that it is busy."""
-
-    def __init__(
-        self,
-        worker: NewestWorker[Callable[[], None]],
-        plan: Callable[[Request], Answer],
-        log_error: Callable[[str], object],
-    ) -> None:
-        """Work on requests.
-
-        Args:
-            worker: Whose thread plans; may have other work as well.
-            plan: Called there. It calls `begin` or `check` now and then.
-            log_error: Takes what `plan` failed with, which becomes the answer.
-        """
-        self._worker, self._plan, self._log_error = worker, plan, log_error
-        self._places = threading.BoundedSemaphore(MOST_REQUESTS)
-
-    def follow(self, request: Request, meanwhile: Callable[[], None]) -> None:
-        """Have a request worked on, until it is done or the worker ends.
-
-        Args:
-            request: Its `answer` is there afterwards, None if it was cancelled.
-            meanwhile: Called again and again while waiting, and once after.
-        """
-        if not self._places.acquire(blocking=False):
-            request.answer = Answer(
-                f'busy: {MOST_REQUESTS} requests are under way, ask again when they are done',
-                'busy',
-            )
-            return
-        try:
-            self._worker.offer(f'request {id(request)}', lambda: self._work(request))
-            while not request.done.wait(POLL_S) and not self._worker.stopping.is_set():
-                meanwhile()
-            meanwhile()
-        finally:
-            self._places.release()
-
-    def begin(self, request: Request, stage: str) -> None:
-        """Say that a stage begins. Raises CancelledError."""
-        self.check(request)
-        request.stages.put(stage)
-
-    def check(self, request: Request) -> None:
-        """Raises CancelledError where nobody waits for the answer."""
-        if self.is_over(request):
-            raise CancelledError
-
-    def is_over(self, request: Request) -> bool:
-        """Whether nobody waits for the answer."""
-        return request.cancelled.is_set() or self._worker.stopping.is_set()
-
-    def wait(self, request: Request, is_so: Callable[[], bool], deadline_s: float) -> bool:
-        """Wait until something is so, or a time on the steady clock. Raises CancelledError."""
-        while not is_so() and time.monotonic() < deadline_s:
-            self.check(request)
-            time.sleep(POLL_S)
-        return is_so()
-
-    def _work(self, request: Request) -> None:
-        try:
-            request.answer = self._plan(request)
-        except CancelledError:
-            pass
-        except Exception as error:  # a request must never end the thread
-            said = f'{type(error).__name__}: {error}'
-            self._log_error(said)
-            request.answer = Answer(said, 'error')
-        finally:
-            request.done.set()
