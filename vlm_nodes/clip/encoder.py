@@ -109,6 +109,7 @@ class Encoder:
         self.identity = f'{source.name}/{sha256(source.weights)[:16]}/{method}'
         self.dim = int(source.config['embed_dim'])
         self.logit_scale = float(self._model.logit_scale.detach().exp())
+        self.parameters = int(sum(weight.numel() for weight in self._model.parameters()))
         self._warm_up()
 
     @classmethod
