@@ -79,6 +79,8 @@ def mean_iou(
 ) -> float:
     distance, nearest = cKDTree(surface).query(points)
     known = distance < VOXEL_M
+    if not known.any():
+        return 0.0
     truth = np.array([labels.index(text) for text in texts])[nearest[known]]
     guess = found[known]
     ious = [

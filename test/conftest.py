@@ -13,7 +13,12 @@ os.environ.setdefault('NUMBA_NUM_THREADS', '2')
 
 import itertools
 
+import hypothesis
 import pytest
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile('untimed', deadline=None)
+hypothesis.settings.load_profile('untimed')
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

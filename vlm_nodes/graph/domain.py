@@ -7,8 +7,8 @@ import socket
 # lie below Linux's ephemeral ports.
 _PORT_BASE, _PORTS_A_DOMAIN, _DOMAINS = 7400, 250, 101
 # Discovery by multicast, which nobody listens to where it is confined to this machine, and the
-# ports of the domain's first participants.
-_PORTS = (0, *range(10, 20))
+# ports of all of the domain's participants: a process numbers its own on over its domains.
+_PORTS = (0, *range(10, _PORTS_A_DOMAIN))
 
 
 def free_domain(after: int = 0) -> int:
