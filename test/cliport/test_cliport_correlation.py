@@ -1,21 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from small_cliport import direct_correlation
 
 from vlm_nodes.cliport.correlation import correlate
 from vlm_nodes.cliport.losses import map_cross_entropy
 from vlm_nodes.cliport.poses import angle_bin
 from vlm_nodes.cliport.rotation import bin_angles, rotated_windows, window_mask
-
-
-def direct(key: np.ndarray, queries: np.ndarray) -> np.ndarray:
-    """The sum of the docstring, term by term."""
-    size = queries.shape[-1]
-    height, width = key.shape[-2] - size, key.shape[-1] - size
-    scores = np.zeros((*queries.shape[:2], height, width))
-    for b, k, y, x in np.ndindex(scores.shape):
-        scores[b, k, y, x] = (key[b, :, y : y + size, x : x + size] * queries[b, k]).sum()
-    return scores
 
 
 def random_pair(seed: int = 0, size: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
@@ -28,7 +19,7 @@ def random_pair(seed: int = 0, size: int = 6) -> tuple[torch.Tensor, torch.Tenso
 def test_transforms_give_the_direct_correlation(size: int) -> None:
     key, queries = random_pair(size=size)
     scores = correlate(key, queries).numpy()
-    expected = direct(key.numpy(), queries.numpy())
+    expected = direct_correlation(key.numpy(), queries.numpy())
     assert scores.shape == expected.shape
     np.testing.assert_allclose(scores, expected, atol=2e-5)
     for b in range(2):

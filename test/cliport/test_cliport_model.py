@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from small_cliport import SENTENCE, scene, small_config, small_model
+from small_cliport import (
+    SENTENCE,
+    direct_correlation,
+    scene,
+    small_config,
+    small_model,
+    turned_windows,
+)
 
 from vlm_nodes.clip.backend import open_clip
 from vlm_nodes.clip.weights import build_model, find_config, make_tokenizer
@@ -9,6 +16,8 @@ from vlm_nodes.cliport.backbones import FrozenClip
 from vlm_nodes.cliport.blocks import resize
 from vlm_nodes.cliport.config import ModelConfig
 from vlm_nodes.cliport.model import CliportModel, pad
+from vlm_nodes.cliport.rotation import window_mask
+from vlm_nodes.cliport.samples import Scene
 
 CELLS = torch.tensor([[10, 15]])
 FORMS = [
@@ -129,6 +138,36 @@ def test_both_forms_of_the_query_agree_where_there_is_nothing_to_turn(clip: Froz
     torch.testing.assert_close(
         queries[0, 0, :, :, :], whole[0, :, 10 - 8 : 10 + 8, 15 - 8 : 15 + 8], atol=1e-4, rtol=0
     )
+
+
+@pytest.mark.parametrize('form', ['rotate', 'crop'])
+def test_the_place_is_a_direct_correlation_of_turned_windows(clip: FrozenClip, form) -> None:
+    """Both forms of the query against slow ones: loops, and another library's interpolation."""
+    model = small_model(clip, query_form=form, rotations=8 if form == 'rotate' else 4)
+    language = model.embed([SENTENCE])
+    with torch.no_grad():
+        seen = model.look(scene(), language)
+        given = model.place(seen, CELLS).numpy()
+        head, size = model.place_head, model.config.crop_cells
+        key = head.key(seen.key.spatial, seen.key.semantic).numpy()
+        if form == 'rotate':
+            whole = head.query(seen.query.spatial, seen.query.semantic)[0].numpy()
+            queries = turned_windows(whole, (10, 15), 8, np.arange(size) - size // 2)
+        else:
+            # Cell (10, 15) is pixels 20 and 21, 30 and 31; the window's centre is between them.
+            crops = turned_windows(seen.picture[0].numpy(), (20.5, 30.5), 4, np.arange(32) - 16.5)
+            crops = torch.from_numpy(crops).float()
+            turned = Scene(crops[:, :3].contiguous(), crops[:, 3], crops[:, 4] > 0.5)
+            reading = model.reader(language.repeat(4))
+            features = model.clip.features(turned.color)
+            maps = model.streams[0](turned, features, language.repeat(4), reading)
+            queries = head.query(maps.spatial, maps.semantic).numpy()
+    disc = window_mask(size).numpy()
+    sharp = size * float(head.sharpness.detach().exp()) / disc.sum()
+    padded = np.pad(key, ((0, 0), (0, 0), *[(size // 2, size // 2)] * 2))
+    expected = direct_correlation(padded, queries[None] * disc) * sharp
+    np.testing.assert_allclose(given, expected, atol=1e-3 * np.abs(expected).max())
+    assert given.argmax() == expected.argmax()
 
 
 def test_resizing_keeps_the_middle_of_a_map() -> None:

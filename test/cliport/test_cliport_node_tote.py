@@ -12,6 +12,7 @@ import pytest
 from cliport_rig import UNSURE, cliport_rig, save_model, stamp
 from sensor_msgs.msg import Image
 from small_cliport import SENTENCE
+from test_tote import correction as correction
 from test_tote import read_views
 from test_tote import tote as tote
 from test_tote import workspace as workspace
@@ -39,16 +40,20 @@ def sent(view, depth_scale=1.0):
     )
 
 
-@pytest.mark.parametrize('depth_scale', [1.0, 1.125])
+@pytest.mark.parametrize('is_aligned', [False, True], ids=['as it comes', 'aligned'])
 def test_the_tote_over_topics_is_the_tote_offline(
-    ros_domain, tmp_path, tote, workspace, depth_scale
+    ros_domain, tmp_path, tote, workspace, correction, is_aligned
 ):
     first, second = read_views(tote, 'input')
+    depth_scale = 1.0
+    if is_aligned:
+        # As a user would: the pose by tf, the factor by parameter.
+        first = replace(first, table_from_camera=correction.apply(first).table_from_camera)
+        depth_scale = correction.depth_scale
     options = {
         **bounds(workspace),
         **UNSURE,
         'pixel_m': workspace.pixel_m,
-        'least_coverage': 0.1,
         'depth_scale.first': depth_scale,
     }
     seen = {'first': first, 'second': second}
@@ -66,6 +71,10 @@ def test_the_tote_over_topics_is_the_tote_offline(
     np.testing.assert_array_equal(np.isfinite(height), offline.seen)
     np.testing.assert_array_equal(np.nan_to_num(height), offline.height_m)
     assert float(values['coverage']) == pytest.approx(offline.coverage, abs=1e-3)
-    # The calibration as it comes is off by centimetres, and the node says so.
-    assert float(values['agreement mm first second']) > 10
-    assert 'heights of first and second differ' in answer.message
+    apart_mm = float(values['agreement mm first second'])
+    if is_aligned:
+        assert apart_mm < 5
+        assert 'heights of' not in answer.message
+    else:
+        assert apart_mm > 50
+        assert 'heights of first and second differ' in answer.message

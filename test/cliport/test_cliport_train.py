@@ -78,6 +78,16 @@ def test_tasks_are_drawn_evenly() -> None:
     np.testing.assert_allclose(weights, [1 / 12] * 3 + [1 / 4] + [1 / 4] * 2)
 
 
+def test_half_of_what_is_drawn_is_of_the_main_task() -> None:
+    episodes = [samples_of(episode(seed, task)) for seed, task in enumerate('aabc')]
+    weights = Demonstrations(episodes, TrainingConfig(main_task='a')).weights.tolist()
+    np.testing.assert_allclose(weights, [1 / 4] * 4)
+    alone = Demonstrations(episodes[:2], TrainingConfig(main_task='a')).weights.tolist()
+    np.testing.assert_allclose(alone, [1 / 2] * 2)
+    with pytest.raises(ValueError, match="main task 'd'; there are: a, b, c"):
+        Demonstrations(episodes, TrainingConfig(main_task='d'))
+
+
 def test_each_task_has_its_own_augmentation() -> None:
     still = Augmentation(0, 0)
     config = TrainingConfig(by_task={'put': Augmentation(0, 1), 'put-left': still})
@@ -193,6 +203,7 @@ def test_an_interrupted_training_goes_on_from_its_last_validation(
         (['--task-turn', 'put'], 'TASK=DEGREES'),
         (['--ema', '1'], '--ema'),
         (['--model', 'RN51'], 'RN51'),
+        (['--main-task', 'align-rope'], 'align-rope'),
         (['--lr', '2'], 'learning_rate'),
     ],
 )

@@ -112,6 +112,7 @@ def _training_config(options: argparse.Namespace) -> TrainingConfig:
         steps=options.steps,
         augmentation=_augmentation(options, options.turn),
         by_task=by_task,
+        main_task=options.main_task,
     )
 
 
@@ -248,6 +249,7 @@ def make_parser() -> argparse.ArgumentParser:
     add('--pretrained', help='its weights: an open_clip tag or a file')
     add('--weights-dir', type=Path, help='folder of fetched weights')
     add('--episodes', type=int, help='most episodes to take of each folder')
+    add('--main-task', default='', metavar='TASK', help='half of what is drawn is of this task')
     add('--rotations', type=int, help='angles of placing')
     add('--pick-angles', type=int, help='angles of picking, over half a turn; 1 for suction')
     add('--language-fusion', choices=LANGUAGE_FUSIONS)

@@ -35,6 +35,8 @@ class TrainingConfig:
         steps: Of the optimiser, in all.
         augmentation: Of tasks that `by_task` does not name.
         by_task: Augmentation by the beginning of a task's name; the longest that fits counts.
+        main_task: Full name of the task that half of the samples are of, as published for
+            `multi-attr`; '' where all tasks are drawn alike.
 
     Raises:
         ValueError: A value is out of its range; the message holds it.
@@ -46,6 +48,7 @@ class TrainingConfig:
     steps: int = 2000
     augmentation: Augmentation = field(default_factory=Augmentation)
     by_task: Mapping[str, Augmentation] = field(default_factory=dict)
+    main_task: str = ''
 
     def __post_init__(self) -> None:
         """Check every value."""
@@ -129,10 +132,14 @@ class Demonstrations(Dataset[Sample]):
     def __init__(
         self, episodes: Sequence[Sequence[Sample]], config: TrainingConfig | None = None
     ) -> None:
-        """Hold the samples; without a configuration they stay as they are."""
+        """Hold the samples; without a configuration they stay as they are.
+
+        Raises:
+            ValueError: The configuration's main task is not among them.
+        """
         self._samples = [sample for samples in episodes for sample in samples]
         self._config = config
-        self.weights = _weights(episodes)
+        self.weights = _weights(episodes, config.main_task if config else '')
 
     def __len__(self) -> int:
         return len(self._samples)
@@ -146,11 +153,21 @@ class Demonstrations(Dataset[Sample]):
         return augment(sample, self._config.augmentation_of(sample.task), rng)
 
 
-def _weights(episodes: Sequence[Sequence[Sample]]) -> Tensor:
-    """Each sample's chance: a task evenly, of it an episode evenly, of it a step (as published)."""
-    tasks = Counter(samples[0].task for samples in episodes)
+def _weights(episodes: Sequence[Sequence[Sample]], main_task: str = '') -> Tensor:
+    """Each sample's chance: a task evenly, of it an episode evenly, of it a step (as published).
+
+    Of a main task half of all samples are.
+    """
+    counts = Counter(samples[0].task for samples in episodes)
+    if main_task and main_task not in counts:
+        raise ValueError(
+            f'no demonstration is of the main task {main_task!r}; there are: {", ".join(counts)}'
+        )
+    shares = dict.fromkeys(counts, 1 / len(counts))
+    if main_task and len(counts) > 1:
+        shares = dict.fromkeys(counts, 0.5 / (len(counts) - 1)) | {main_task: 0.5}
     weights = [
-        1 / (len(tasks) * tasks[samples[0].task] * len(samples))
+        shares[samples[0].task] / (counts[samples[0].task] * len(samples))
         for samples in episodes
         for _ in samples
     ]
