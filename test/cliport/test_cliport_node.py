@@ -1,12 +1,14 @@
 """cliport_node on a real graph: cameras over closed-form tables in, plans and pictures out."""
 
 import time
+from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from action_msgs.msg import GoalStatus
-from cliport_rig import BLOCK, PATIENCE_S, UNSURE, WORKSPACE, cliport_rig, save_model
-from sensor_msgs.msg import Image
+from cliport_rig import BLOCK, PATIENCE_S, UNSURE, WORKSPACE, cliport_rig, save_model, stamp
+from sensor_msgs.msg import CompressedImage, Image
 from small_cliport import SENTENCE
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -15,7 +17,7 @@ from vlm_nodes.cliport.heightmap import fuse
 from vlm_nodes.cliport.planner import STAGES, Planner, PlannerConfig
 from vlm_nodes.cliport.policy import CliportPolicy
 from vlm_nodes.node import LATCHED
-from vlm_nodes.transforms import matrix_from_pose
+from vlm_nodes.transforms import matrix_from_pose, transform_message
 
 LOOSE = PlannerConfig(WORKSPACE, **UNSURE)
 
@@ -62,6 +64,45 @@ def test_the_service_answers_what_the_planner_would(ros_domain, checkpoint):
         assert float(values['agreement mm front left']) < 2
         assert float(values['age s right']) < PATIENCE_S
         assert {'ms heightmap', 'ms network', 'ms heights', 'ms request'} <= set(values)
+
+
+def png(image, header, kind, head=b''):
+    """A CompressedImage; `head` is what compressed_depth_image_transport puts before the PNG."""
+    data = head + cv2.imencode('.png', image)[1].tobytes()
+    return CompressedImage(header=header, format=kind, data=data)
+
+
+def test_compressed_images_are_as_good(ros_domain, checkpoint):
+    transports = {'rgb_transport': 'compressed', 'depth_transport': 'compressedDepth'}
+    with cliport_rig(ros_domain, checkpoint, **transports, **UNSURE) as rig:
+        topics = ('rgb/compressed', 'depth/compressedDepth')
+        publishers = {
+            name: [rig.robot.create_publisher(CompressedImage, f'{name}/{t}', 10) for t in topics]
+            for name in rig.views
+        }
+        millimetres = {
+            name: np.rint(np.nan_to_num(view.depth_m) * 1000).astype(np.uint16)
+            for name, view in rig.views.items()
+        }
+
+        def shoot():
+            now = rig.robot.get_clock().now().to_msg()
+            for name, (rgb, depth) in publishers.items():
+                header = messages.header_message(f'{name}_lens', now)
+                rgb.publish(
+                    png(rig.views[name].rgb[..., ::-1], header, 'rgb8; png compressed bgr8')
+                )
+                depth.publish(
+                    png(millimetres[name], header, '16UC1; compressedDepth png', bytes(12))
+                )
+
+        rig.robot.create_timer(0.1, shoot)
+        answer = rig.ask(SENTENCE)
+        assert answer.success, answer.message
+        for name, view in rig.views.items():
+            depth_m = millimetres[name] / np.float32(1000)
+            rig.views[name] = replace(view, depth_m=depth_m)
+        same_pose(answer.pick.pose, expected(checkpoint, rig).actions[0].pick)
 
 
 def test_the_action_tells_of_its_stages_and_answers_the_same(ros_domain, checkpoint):
@@ -217,7 +258,7 @@ def test_a_camera_that_lacks_something_is_named(ros_domain, checkpoint):
         rig.until(lambda: rig.ask(SENTENCE).success, 'a plan')
 
 
-def test_a_camera_without_calibration_and_images_of_two_sizes_are_told(ros_domain, checkpoint):
+def test_cameras_whose_images_do_not_fit_together_are_told(ros_domain, checkpoint):
     with cliport_rig(ros_domain, checkpoint, **UNSURE) as rig:
         rig.silent.add('front/camera_info')
         rig.node._rig._cameras[0].camera = None
@@ -231,18 +272,28 @@ def test_a_camera_without_calibration_and_images_of_two_sizes_are_told(ros_domai
         )
         rig.silent.clear()
         rig.until(lambda: rig.ask(SENTENCE).success, 'a plan')
-        rig.shoot = lambda: None
         publisher = rig.publishers['front/depth']
         rig.silent.add('front/depth')
+        frame, shape = 'another_lens', (120, 160)
 
-        def small_depth():
-            header = messages.header_message('front_lens', rig.robot.get_clock().now().to_msg())
-            depth = np.ones((60, 80), np.float32)
+        def other_depth():
+            header = messages.header_message(frame, rig.robot.get_clock().now().to_msg())
+            depth = np.ones(shape, np.float32)
             publisher.publish(messages.image_message(depth, '32FC1', header))
 
         # Paired by stamps that are near each other.
         rig.node._rig._views._slop_ns = 10 * messages.SECOND_NS
-        timer = rig.robot.create_timer(0.05, small_depth)
+        timer = rig.robot.create_timer(0.05, other_depth)
+        # Of a frame that tf does not know it may be; of one that tf has elsewhere it is not.
+        rig.until(lambda: rig.ask(SENTENCE).success, 'a plan')
+        beside = np.eye(4)
+        beside[0, 3] = 0.015
+        rig.broadcaster.sendTransform(
+            [transform_message('front_lens', 'another_lens', beside, stamp(0))]
+        )
+        refused = "of frame 'another_lens' and colour of 'front_lens', which tf has apart"
+        rig.until(lambda: refused in rig.ask(SENTENCE).message, 'a refusal')
+        frame, shape = 'front_lens', (60, 80)
         rig.node._rig._views.forget()
         answer = rig.ask(SENTENCE)
         timer.cancel()

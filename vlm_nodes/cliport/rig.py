@@ -20,6 +20,8 @@ from vlm_nodes.live.stamps import StampWatch
 from vlm_nodes.transforms import MissingTransformError, lookup_matrix
 
 _POLL_S: Final = 0.01
+# Frames nearer than this (metres, radians) are those of one lens.
+_SAME_LENS: Final = 1e-3
 
 
 class NoViewsError(Exception):
@@ -134,6 +136,7 @@ class CameraRig:
                 self._values['tf_timeout_s'],
                 stopping,
             )
+            self._check_registered(camera, pair, stopping)
             depth_m = messages.depth_from_image(pair.depth) * self._scales[camera.name]
             return View(messages.rgb_from_image(pair.rgb), depth_m, camera.camera, pose)
         except MissingTransformError as error:
@@ -141,3 +144,24 @@ class CameraRig:
         except ValueError as error:  # of messages too
             where = camera.name or camera.topics['rgb']
             raise NoViewsError('bad message', f'images of {where}: {error}') from error
+
+    def _check_registered(self, camera: CameraTopics, pair: Pair, stopping: Event) -> None:
+        """Depth of another lens puts everything beside where it is, and looks right.
+
+        Raises:
+            NoViewsError: tf says that depth was taken from elsewhere than colour.
+        """
+        color, depth = pair.rgb.header.frame_id, pair.depth.header.frame_id
+        if color == depth:
+            return
+        try:
+            stamp = pair.rgb.header.stamp
+            color_from_depth = lookup_matrix(self._buffer, color, depth, stamp, 0.0, stopping)
+        except MissingTransformError:
+            return  # Registered depth may come under a name that tf does not know.
+        if not np.allclose(color_from_depth, np.eye(4), atol=_SAME_LENS):
+            raise NoViewsError(
+                'not registered',
+                f'depth on {camera.topics["depth"]} is of frame {depth!r} and colour of {color!r}, '
+                'which tf has apart: depth has to be registered to colour',
+            )

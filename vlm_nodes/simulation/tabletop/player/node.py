@@ -66,7 +66,11 @@ class TablePlayerNode(Node):
         self._timer = self.create_timer(_LOOK_S, self._go_on, clock=STEADY)
 
     def _on_outcome(self, message: Any) -> None:
-        story = Story.from_json(message.data)
+        try:
+            story = Story.from_json(message.data)
+        except ValueError as error:
+            self.get_logger().warning(str(error), throttle_duration_sec=_SAY_PERIOD_S)
+            return
         if self._waits_for and (story.episode, story.commands) >= self._waits_for:
             self._waits_for = None
             self._count(story.refused)
