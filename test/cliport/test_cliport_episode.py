@@ -94,11 +94,19 @@ def test_a_file_cut_short_is_refused(tmp_path, share):
         Episode.load(path)
 
 
-def test_a_flipped_bit_is_found():
-    content = bytearray(make_episode().to_bytes())
-    content[len(content) // 2] ^= 0xFF
-    with pytest.raises(EpisodeError, match='damaged'):
-        Episode.from_bytes(bytes(content))
+def test_a_flipped_bit_is_found_or_changes_nothing():
+    """Some bits of a zip say nothing of its content, such as when it was written."""
+    whole = make_episode().to_bytes()
+    page = Episode.from_bytes(whole).to_bytes()
+    refused, places = 0, range(0, len(whole), max(1, len(whole) // 300))
+    for place in places:
+        content = bytearray(whole)
+        content[place] ^= 1 << place % 8
+        try:
+            assert Episode.from_bytes(bytes(content)).to_bytes() == page
+        except EpisodeError as error:
+            refused += 'damaged' in str(error) or 'not an episode' in str(error)
+    assert refused > len(places) / 2
 
 
 def changed(change):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -165,7 +166,8 @@ class Episode:
         try:
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 return _episode(archive)
-        except (zipfile.BadZipFile, EOFError) as error:
+        except (zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
+            # RuntimeError: a flipped bit in a header asks for a password or an unknown method.
             raise EpisodeError(
                 f'{where} is cut short or damaged ({error}): delete it and record it again'
             ) from error
