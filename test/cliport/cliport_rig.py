@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import contextmanager
 from dataclasses import asdict
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy._rclpy_pybind11 import RCLError
 from rclpy.action import ActionClient
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
 from small_cliport import small_model
@@ -27,6 +24,7 @@ from vlm_nodes.cliport.checkpoint import save_checkpoint
 from vlm_nodes.cliport.node import CliportNode
 from vlm_nodes.cliport.workspace import Workspace
 from vlm_nodes.geometry.rigid import look_at
+from vlm_nodes.graph.spinner import Spinner
 from vlm_nodes.transforms import transform_message
 
 PATIENCE_S = 30.0
@@ -97,30 +95,16 @@ class Rig:
         self.broadcaster = StaticTransformBroadcaster(self.robot)
         self.send_tf(*(name for name in self.views if name not in without_tf))
         self.robot.create_timer(PERIOD_S, self.shoot)
-        self._threads = [self._spin(node) for node in (self.node, self.robot)]
-
-    def _spin(self, node):
-        executor = MultiThreadedExecutor(4, context=self.context)
-        executor.add_node(node)
-
-        def spin():
-            try:
-                executor.spin()
-            except (ExternalShutdownException, RCLError):
-                if self.context.ok():
-                    raise
-
-        thread = threading.Thread(target=spin, daemon=True)
-        thread.start()
-        return thread
+        self._spinners = [Spinner(node, threads=4) for node in (self.node, self.robot)]
 
     def end(self):
-        self.node._worker.stop(1.0)
-        self.context.try_shutdown()
-        for thread in self._threads:
-            thread.join(PATIENCE_S)
+        self.node._worker.stop(1.0)  # which callbacks may wait for
+        for spinner in self._spinners:
+            spinner.end(PATIENCE_S)
+        self.action.destroy()
         self.node.destroy_node()
         self.robot.destroy_node()
+        self.context.try_shutdown()
 
     def now(self):
         return self.robot.get_clock().now().to_msg()

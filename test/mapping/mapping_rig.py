@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import numpy as np
 import rclpy
@@ -14,7 +14,6 @@ from diagnostic_msgs.msg import DiagnosticArray
 from ray_cast_rooms import cast, poses
 from rcl_interfaces.msg import Log
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
@@ -24,6 +23,7 @@ from vlm_interfaces.srv import LabelMap, LoadMap, QueryMap, SaveMap
 
 from vlm_nodes import messages
 from vlm_nodes.geometry import Camera
+from vlm_nodes.graph.spinner import Spinner
 from vlm_nodes.mapping.node import MappingNode
 from vlm_nodes.transforms import transform_message
 
@@ -80,29 +80,15 @@ class Rig:
         self._clients = {
             name: self.robot.create_client(kind, name) for name, kind in SERVICES.items()
         }
-        self._threads = [
-            self._spin(MultiThreadedExecutor(4, context=context), self.node),
-            self._spin(SingleThreadedExecutor(context=context), self.robot),
-        ]
+        self._spinners = [Spinner(self.node, threads=4), Spinner(self.robot)]
         self.until(lambda: self.diagnostics, 'diagnostics')
 
-    def _spin(self, executor, node):
-        executor.add_node(node)
-
-        def spin():
-            with suppress(ExternalShutdownException):
-                executor.spin()
-
-        thread = threading.Thread(target=spin, daemon=True)
-        thread.start()
-        return thread
-
     def end(self):
-        self.context.try_shutdown()
-        for thread in self._threads:
-            thread.join(PATIENCE_S)
+        for spinner in self._spinners:
+            spinner.end(PATIENCE_S)
         self.node.destroy_node()
         self.robot.destroy_node()
+        self.context.try_shutdown()
 
     # Watching
 

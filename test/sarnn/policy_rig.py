@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import numpy as np
 import rclpy
@@ -17,7 +17,6 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import Log
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
@@ -27,6 +26,7 @@ from vlm_interfaces.srv import SetTask
 
 from vlm_nodes import messages
 from vlm_nodes.graph.domain import free_domain
+from vlm_nodes.graph.spinner import Spinner
 from vlm_nodes.sarnn import DepthConfig, Sarnn, SarnnConfig, save_policy
 from vlm_nodes.sarnn.node import PolicyNode
 
@@ -113,29 +113,15 @@ class Rig:
             name: self.robot.create_client(kind, f'policy_node/{name}')
             for name, kind in SERVICES.items()
         }
-        self._threads = [
-            self._spin(MultiThreadedExecutor(4, context=context), self.node),
-            self._spin(SingleThreadedExecutor(context=context), self.robot),
-        ]
+        self._spinners = [Spinner(self.node, threads=4), Spinner(self.robot)]
         self.until(lambda: self.diagnostics, 'diagnostics')
 
-    def _spin(self, executor, node):
-        executor.add_node(node)
-
-        def spin():
-            with suppress(ExternalShutdownException):
-                executor.spin()
-
-        thread = threading.Thread(target=spin, daemon=True)
-        thread.start()
-        return thread
-
     def end(self):
-        self.context.try_shutdown()
-        for thread in self._threads:
-            thread.join(PATIENCE_S)
+        for spinner in self._spinners:
+            spinner.end(PATIENCE_S)
         self.node.destroy_node()
         self.robot.destroy_node()
+        self.context.try_shutdown()
 
     # Watching
 

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rosbags.highlevel import AnyReader
 
 from bag_tools.bag_files import custom_data
 from bag_tools.make_dataset import main as make_dataset
@@ -128,3 +129,20 @@ def test_missing_messages_are_counted_by_topic():
     assert messages.missing(100, 300, 3) == '/b has 2 of 3 messages'
     messages.add('/b', 200, b'')
     assert messages.missing(100, 300, 3) == ''
+
+
+def test_messages_may_come_in_while_an_episode_is_written(tmp_path):
+    bag = EpisodeMessages({'/a': 'std_msgs/msg/String'})
+
+    class Interrupted(int):
+        """A stamp that another message comes in at, whenever it is looked at."""
+
+        def __le__(self, other):
+            bag.add('/a', 1000 + len(bag._messages['/a']), b'later')
+            return int(self) <= other
+
+    for stamp in (100, 200):
+        bag.add('/a', stamp, b'\0\1\0\0\1\0\0\0\0')
+    bag.write(tmp_path / 'bag', Interrupted(100), 200, {})
+    with AnyReader([tmp_path / 'bag']) as reader:
+        assert [stamp for _, stamp, _ in reader.messages()] == [100, 200]

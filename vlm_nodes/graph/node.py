@@ -14,14 +14,15 @@ from typing import Any
 
 import rclpy
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
 from vlm_nodes.graph.domain import free_domain
 from vlm_nodes.graph.files import config_file
 from vlm_nodes.graph.processes import NodeFailedError, NodeProcess, ros_words
+from vlm_nodes.graph.spinner import Spinner
 
 _POLL_S = 0.02
+_END_PATIENCE_S = 5.0
 START_PATIENCE_S = 90.0
 
 
@@ -52,10 +53,7 @@ class LiveGraph:
             self._old_handler = signal.signal(signal.SIGTERM, _interrupt)
         rclpy.init(context=self._context, domain_id=self.domain)
         self.node: Any = Node('vlm_client', context=self._context, enable_rosout=False)
-        self._executor = SingleThreadedExecutor(context=self._context)
-        self._executor.add_node(self.node)
-        self._thread = threading.Thread(target=self._spin, name='client', daemon=True)
-        self._thread.start()
+        self._spinner = Spinner(self.node)
         return self
 
     def __exit__(
@@ -66,9 +64,9 @@ class LiveGraph:
     ) -> None:
         for process in reversed(self._processes):
             process.end()
-        self._executor.shutdown()
+        self._spinner.end(_END_PATIENCE_S)
+        self.node.destroy_node()
         self._context.try_shutdown()
-        self._thread.join(5.0)
         self._folder.cleanup()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._old_handler)
@@ -137,12 +135,6 @@ class LiveGraph:
         future.add_done_callback(finish)
         self.wait(done.is_set, timeout_s, f'an answer of {name}')
         return future.result(), took[0]
-
-    def _spin(self) -> None:
-        try:
-            self._executor.spin()
-        except ExternalShutdownException:
-            return
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -80,6 +80,7 @@ class EpisodeMessages:
         return sorted(
             (stamp, topic, data)
             for topic, messages in self._messages.items()
-            for stamp, data in messages.items()
+            # Messages of the ticks after the episode may still come in meanwhile.
+            for stamp, data in messages.copy().items()
             if begin_ns <= stamp <= end_ns
         )
