@@ -6,7 +6,7 @@ import pytest
 import torch
 from small_models import small_config, write_model
 
-from vlm_nodes.clip.dense import dense_features
+from vlm_nodes.clip.dense import METHODS, dense_features
 from vlm_nodes.clip.encoder import Encoder, EncoderConfig
 from vlm_nodes.clip.prompts import TEMPLATES
 from vlm_nodes.clip.weights import WeightsError, sha256
@@ -103,6 +103,16 @@ def test_dense_features_are_those_of_the_preprocessed_image(folder: Path) -> Non
     features = dense_features(encoder._visual, planes, 'maskclip')[0]
     expected = features / features.norm(dim=-1, keepdim=True)
     np.testing.assert_allclose(encoder.encode_dense(image), expected.numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_a_batch_of_images_is_each_of_them(tmp_path: Path, method: str) -> None:
+    write_model(tmp_path / 'deep', small_config(layers=10))  # sc_clip needs that many
+    encoder = Encoder.load(str(tmp_path / 'deep'), image_size=32, method=method)
+    images = np.stack([picture(32, 40), 255 - picture(32, 40), picture(32, 40) // 2])
+    together = encoder.encode_dense_batch(images)
+    for image, features in zip(images, together, strict=True):
+        np.testing.assert_allclose(features, encoder.encode_dense(image), atol=1e-5)
 
 
 def test_patches_lie_where_the_contract_says() -> None:

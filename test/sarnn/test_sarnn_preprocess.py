@@ -115,15 +115,15 @@ def test_red_is_the_first_channel():
 def test_what_clip_sees_is_rgb_of_the_recorded_size():
     seen = []
 
-    def encode_dense(image):
-        seen.append(image)
-        return np.arange(4 * 8 * 3, dtype=np.float32).reshape(4, 8, 3)
+    def encode(images):
+        seen.extend(images)
+        return np.arange(4 * 8 * 3, dtype=np.float32).reshape(1, 4, 8, 3)
 
-    encoder = SimpleNamespace(identity='tiny/0/naclip', dim=3, encode_dense=encode_dense)
+    encoder = SimpleNamespace(identity='tiny/0/naclip', dim=3, encode_dense_batch=encode)
     branch = ClipBranchConfig('tiny', None, 'naclip', 'tiny/0/naclip', 3, (2, 4), None, (30, 40))
     image = np.zeros((60, 80, 3), dtype=np.uint8)
     image[:, :40, 0] = 200
-    features = PatchFeatures(encoder, branch)(image)
+    (features,) = PatchFeatures(encoder, branch)(image[None])
     assert seen[0].shape == (30, 40, 3)
     assert (seen[0][:, 5] == (200, 0, 0)).all()
     assert features.shape == (3, 2, 4)

@@ -198,10 +198,25 @@ class Encoder:
             ValueError: another shape or type.
         """
         _check_images(image, 'image must be (H, W, 3) uint8', 3)
+        features: NDArray[np.float32] = self.encode_dense_batch(image[None])[0]
+        return features
+
+    def encode_dense_batch(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Embed every patch of images of one size: for small ones in half the time of one by one.
+
+        Args:
+            images: (B, H, W, 3) uint8 RGB.
+
+        Returns:
+            (B, h, w, D) float32, each as `encode_dense` has it.
+
+        Raises:
+            ValueError: another shape or type.
+        """
+        _check_images(images, 'images must be (B, H, W, 3) uint8', 4)
         with self._image_lock, torch.inference_mode(), self._autocast():
-            resized = _resize(self._to_tensor(image[None]), self._dense_size, self._stride)
-            features = dense_features(self._visual, self._normalise(resized), self._method)
-            return _unit(features[0])
+            resized = _resize(self._to_tensor(images), self._dense_size, self._stride)
+            return _unit(dense_features(self._visual, self._normalise(resized), self._method))
 
     def _embed(self, texts: list[str]) -> NDArray[np.float32]:
         """N names -> (N, D)."""

@@ -22,14 +22,16 @@ from vlm_nodes.clip.weights import sha256
 from vlm_nodes.sarnn.config import ClipBranchConfig
 from vlm_nodes.sarnn.recordings import Recordings, Split
 
+IMAGES_AT_ONCE = 8
+
 Progress = Callable[[range, str], Iterable[int]]
 
 
 class Describe(Protocol):
-    """An image's patch features, as training and live inputs share them."""
+    """Images' patch features, as training and live inputs share them."""
 
-    def __call__(self, image: NDArray[np.uint8], /) -> NDArray[np.float32]:
-        """(H, W, 3) uint8 RGB -> (C, gh, gw) float32."""
+    def __call__(self, images: NDArray[np.uint8], /) -> NDArray[np.float32]:
+        """(N, H, W, 3) uint8 RGB -> (N, C, gh, gw) float32."""
         ...
 
 
@@ -52,7 +54,7 @@ def cached_features(
         split: Whose images.
         camera: Which stream.
         branch: The encoder, and the sizes.
-        describe: Makes what computes an image's features; called only where some are missing.
+        describe: Makes what computes images' features; called only where some are missing.
         cache: Folder, made where it is missing.
         progress: Wraps the episodes to go through, and is told what is done.
 
@@ -109,8 +111,10 @@ def _compute(
         # A sparse file of zeros, which padding stays.
         features = open_memmap(partial, mode='w+', dtype=np.float16, shape=shape)
         for row in progress(range(len(split)), f'CLIP features, {split.folder.name} {camera}'):
-            for tick, image in enumerate(split.episode(camera, row)):
-                features[row, tick] = describe(np.array(image))
+            images = split.episode(camera, row)
+            for begin in range(0, len(images), IMAGES_AT_ONCE):
+                some = np.array(images[begin : begin + IMAGES_AT_ONCE])
+                features[row, begin : begin + len(some)] = describe(some)
         features.flush()
         del features
         put(partial, path)

@@ -145,7 +145,7 @@ class Policy:
         for name in self.config.tactile:
             if name in sensed.images:
                 self._references.setdefault(name, np.array(sensed.images[name]))
-        clip = {name: make(sensed.images[name]) for name, make in self._patches.items()}
+        clip = {name: make(sensed.images[name][None])[0] for name, make in self._patches.items()}
         observation = self._preprocessor.observe(
             dict(zip(self.joint_names, sensed.joints.tolist(), strict=True)),
             sensed.images,

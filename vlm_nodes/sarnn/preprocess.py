@@ -222,7 +222,7 @@ class Preprocessor:
 
 
 class PatchFeatures:
-    """An image to the patch features of a policy's CLIP branch.
+    """Images to the patch features of a policy's CLIP branch.
 
     Args:
         encoder: That the policy was trained with.
@@ -239,10 +239,10 @@ class PatchFeatures:
         branch.check_encoder(encoder.identity, encoder.dim)
         self._encoder, self._branch, self._crop = encoder, branch, crop or ()
 
-    def __call__(self, image: NDArray[np.uint8], /) -> NDArray[np.float32]:
-        """(H, W, 3) uint8 RGB -> (C, gh, gw) float32, patches averaged to the grid."""
-        recorded = fit_images(image, self._branch.source_size, self._crop)
-        patches = torch.from_numpy(self._encoder.encode_dense(recorded)).permute(2, 0, 1)
+    def __call__(self, images: NDArray[np.uint8], /) -> NDArray[np.float32]:
+        """(N, H, W, 3) uint8 RGB -> (N, C, gh, gw) float32, patches averaged to the grid."""
+        recorded = fit_images(images, self._branch.source_size, self._crop)
+        patches = torch.from_numpy(self._encoder.encode_dense_batch(recorded)).permute(0, 3, 1, 2)
         pooled = functional.adaptive_avg_pool2d(patches, self._branch.grid)
         # Kept in 16 bits in training: the live policy hears the same numbers.
         return np.asarray(pooled.half().float().numpy())
