@@ -101,6 +101,7 @@ setup(
             'make_street = vlm_nodes.simulation.street.command:main',
             'mapping_node = vlm_nodes.executables:mapping_node',
             'npz2bag = bag_tools.npz2bag:main',
+            'occupancy_node = vlm_nodes.executables:occupancy_node',
             'playback_node = vlm_nodes.executables:playback_node',
             'policy_node = vlm_nodes.executables:policy_node',
             'record_arm = vlm_nodes.simulation.arm.record_arm:main',

@@ -19,10 +19,15 @@ from rclpy.parameter import parameter_value_to_python
 from rclpy.parameter_client import AsyncParameterClient
 from std_msgs.msg import String
 
+from vlm_nodes.clip.encoder import Encoder
 from vlm_nodes.cliport.backbones import FrozenClip
 from vlm_nodes.cliport.checkpoint import save_checkpoint
 from vlm_nodes.cliport.config import ModelConfig
 from vlm_nodes.cliport.model import CliportModel
+from vlm_nodes.langocc.checkpoint import FeatureSpace
+from vlm_nodes.langocc.checkpoint import save_checkpoint as save_langocc
+from vlm_nodes.langocc.config import LangOccConfig
+from vlm_nodes.langocc.model import LangOcc
 from vlm_nodes.mapping.parameters import PARAMETERS
 from vlm_nodes.node import LATCHED
 from vlm_nodes.sarnn import Sarnn, SarnnConfig, save_policy
@@ -65,6 +70,7 @@ EXECUTABLES = (
     'arm_expert_node',
     'cliport_node',
     'mapping_node',
+    'occupancy_node',
     'policy_node',
     'sim_arm_node',
     'sim_node',
@@ -315,6 +321,36 @@ def test_the_table_has_a_planner_and_a_player_where_they_are_asked_for(graph, pl
         output, _ = process.communicate(timeout=PATIENCE_S)
         assert output.count('process has finished cleanly') == 3
         assert 'Traceback' not in output
+
+
+@pytest.fixture
+def occupancy(tmp_path):
+    """A small LangOcc checkpoint, not trained."""
+    folder = tmp_path / 'occupancy'
+    encoder = Encoder.load('tiny', num_threads=1)
+    model = LangOcc(LangOccConfig.small(feature_dim=encoder.dim))
+    save_langocc(folder, model, FeatureSpace('tiny', None, encoder.identity, None))
+    return folder
+
+
+def test_occupancy_comes_up_with_the_cameras_that_are_named(graph, occupancy, tmp_path):
+    file = tmp_path / 'car.yaml'
+    file.write_text('/**: {ros__parameters: {threshold: 0.2, base_frame: car, image_topic: rgb}}')
+    arguments = [f'params_file:={file}', f'checkpoint:={occupancy}', 'image_transport:=compressed']
+    arguments += ['cameras:=CAM_FRONT, CAM_BACK', 'fixed_frame:=odom', 'namespace:=/car']
+    with launched('langocc.launch.py', *arguments) as process:
+        expected = {
+            'threshold': 0.2,
+            'base_frame': 'car',
+            'cameras': ['CAM_FRONT', 'CAM_BACK'],
+            'fixed_frame': 'odom',
+            'use_sim_time': False,
+        }
+        assert parameters(graph, *expected, of='/car/occupancy_node') == expected
+        wanted = {'/car/CAM_FRONT/rgb/compressed', '/car/CAM_BACK/camera_info'}
+        assert wanted <= topics(graph)
+        assert '/car/CAM_FRONT_LEFT/camera_info' not in topics(graph)
+        ends_well(process)
 
 
 def test_simulated_streets_are_played_where_no_drive_is_named(graph):

@@ -33,6 +33,14 @@ def mapping_node() -> None:
     main()
 
 
+def occupancy_node() -> None:
+    """`ros2 run vlm_nodes occupancy_node`."""
+    _end_on_signals()
+    from vlm_nodes.langocc.node import main
+
+    main()
+
+
 def playback_node() -> None:
     """`ros2 run vlm_nodes playback_node`."""
     _end_on_signals()

@@ -14,7 +14,7 @@ from builtin_interfaces.msg import Duration as DurationMessage
 from builtin_interfaces.msg import Time as TimeMessage
 from cv_bridge import CvBridge, CvBridgeError
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from geometry_msgs.msg import Pose, PoseArray, PoseStamped
+from geometry_msgs.msg import Point, Pose, PoseArray, PoseStamped
 from nav_msgs.msg import OccupancyGrid
 from numpy.typing import ArrayLike, NDArray
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState, PointCloud2, PointField
@@ -389,6 +389,11 @@ def pose_matrices(message: PoseArray) -> list[NDArray[np.float64]]:
         return [matrix_from_pose(pose) for pose in message.poses]
     except ValueError as error:
         raise MessageError(str(error)) from error
+
+
+def point_messages(points: ArrayLike) -> list[Point]:
+    """Points from (N, 3) metres."""
+    return [point_message(xyz) for xyz in np.asarray(points, dtype=np.float64).reshape(-1, 3)]
 
 
 def pose_stamped_message(pose: ArrayLike, header: Header) -> PoseStamped:

@@ -3,6 +3,9 @@
 import numpy as np
 import torch
 
+from vlm_nodes.clip.encoder import Encoder
+from vlm_nodes.clip.projection import FeatureProjection
+from vlm_nodes.langocc.checkpoint import FeatureSpace, save_checkpoint
 from vlm_nodes.langocc.config import LangOccConfig
 from vlm_nodes.langocc.lifting import RigView
 from vlm_nodes.langocc.model import LangOcc, Surround
@@ -55,3 +58,13 @@ def random_rays(batch=1, count=20, seed=0):
     directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
     origins = np.broadcast_to((0.0, 0.0, 1.5), directions.shape)
     return Rays(*(torch.from_numpy(a.astype(np.float32)) for a in (origins, directions)))
+
+
+def save_small(folder, *, seed=0, **changes):
+    """A checkpoint of a small network that was not trained, which reads texts with `tiny`."""
+    encoder = Encoder.load('tiny', num_threads=1)
+    samples = np.random.default_rng(0).normal(size=(50, encoder.dim))
+    projection = FeatureProjection.fit(samples, 12, centred=False)
+    space = FeatureSpace('tiny', None, encoder.identity, projection)
+    save_checkpoint(folder, small_model(seed, **changes), space)
+    return folder

@@ -157,6 +157,18 @@ def test_tables_are_made_again_only_when_calibration_changes(method):
     assert tables.made == 4
 
 
+def test_tables_that_are_not_used_are_forgotten():
+    tables = Tables(config_of(), keep=2)
+    first = tables.of([view_at(), None])
+    tables.of([view_at(0.5), None])
+    assert tables.of([view_at(), None]) is first
+    tables.of([view_at(1.0), None])
+    assert tables.of([view_at(), None]) is first
+    assert tables.made == 3
+    tables.of([view_at(0.5), None])
+    assert tables.made == 4
+
+
 def test_six_cameras_see_most_of_what_is_about_the_vehicle():
     config = LangOccConfig.small()
     mounts = [MOUNTS[name] for name in CAMERAS]

@@ -45,6 +45,14 @@ def test_a_late_camera_is_waited_for_and_then_done_without():
     assert held.due(9.0) is None
 
 
+def test_images_that_are_replaced_do_not_keep_a_set_waiting():
+    held = sets()
+    for i in range(5):
+        put(held, 'front', 1000 + 50 * i, 0.1 + 0.05 * i)
+        put(held, 'left', 1000 + 50 * i, 0.1 + 0.05 * i)
+    assert dict(held.due(0.31).images) == {'front': 'front 1200', 'left': 'left 1200'}
+
+
 def test_a_silent_camera_is_not_waited_for_until_it_sends_again():
     held = sets()
     put(held, 'front', 500, 1.0)

@@ -60,6 +60,25 @@ def test_stamps_of_now_keep_their_offsets_and_time_goes_on_in_a_loop(root):
     assert not clocks
 
 
+def test_another_drive_may_have_other_mountings(tmp_path):
+    tables = drive_tables((1, 1))
+    for row in (*tables['sample'], *tables['sample_data']):
+        row['timestamp'] += 5_000_000
+    lower = dict(tables['calibrated_sensor'][0], token='c-lower', translation=[0.5, 0.0, 1.0])
+    tables['calibrated_sensor'].append(lower)
+    for row in tables['sample_data']:
+        if row['sample_token'].startswith('sample1') and 'CAM_FRONT' in row['filename']:
+            row['calibrated_sensor_token'] = 'c-lower'
+    root = write_tables(tmp_path / 'drives', tables)
+    with played(MODULE, TWO, data=str(root), clock=True) as (graph, listener, _):
+        graph.wait(lambda: listener.counts() == [2] * 4, PATIENCE_S, 'all pictures')
+        last = listener.images['CAM_FRONT'][1]
+        graph.wait(
+            lambda: listener.pose(last, 'base_link')[2, 3] == 1.0, PATIENCE_S, 'a lower camera'
+        )
+        assert listener.pose(listener.images['CAM_BACK'][1], 'base_link')[2, 3] == 1.5
+
+
 def test_a_missing_picture_is_said_and_the_others_come(root):
     NuScenes(root, cameras=TWO)[1].cameras['CAM_BACK'].path.unlink()
     options = {'data': str(root), 'rate_hz': 10.0, 'transport': 'compressed'}

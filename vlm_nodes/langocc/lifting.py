@@ -82,10 +82,15 @@ class Table:
 
 
 class Tables:
-    """Tables of rigs, each made once; the least recently used are forgotten."""
+    """Tables of rigs, each made once; the least recently used are forgotten.
 
-    def __init__(self, config: LangOccConfig) -> None:
-        self._config = config
+    Attributes:
+        keep: How many are kept.
+        made: How many were made.
+    """
+
+    def __init__(self, config: LangOccConfig, keep: int = _KEPT_TABLES) -> None:
+        self._config, self.keep = config, keep
         self._kept: OrderedDict[tuple[object, ...], Table] = OrderedDict()
         self.made = 0
 
@@ -95,7 +100,7 @@ class Tables:
         if key not in self._kept:
             self._kept[key] = make_table(self._config, rig).to(device)
             self.made += 1
-            while len(self._kept) > _KEPT_TABLES:
+            while len(self._kept) > self.keep:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return self._kept[key]

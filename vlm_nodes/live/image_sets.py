@@ -71,6 +71,7 @@ class ImageSets:
         self._wait_s, self._alive_s = wait_s, alive_s
         self._seen_s = dict.fromkeys(cameras, now_s)
         self._newest: dict[str, _Image] = {}
+        self._since_s: float | None = None
         self._taken_ns: int | None = None
         self._lock = threading.Lock()
 
@@ -85,6 +86,7 @@ class ImageSets:
             if self._taken_ns is not None and stamp_ns <= self._taken_ns:
                 return None
             self._newest[camera] = _Image(stamp_ns, message, now_s)
+            self._since_s = now_s if self._since_s is None else self._since_s
             chosen = self._chosen()
             living = [c for c, seen_s in self._seen_s.items() if now_s - seen_s <= self._alive_s]
             return self._take(chosen) if all(c in chosen for c in living) else None
@@ -92,14 +94,16 @@ class ImageSets:
     def due(self, now_s: float) -> ImageSet | None:
         """The set that waited long enough, if there is one."""
         with self._lock:
-            chosen = self._chosen()
-            waits = chosen and now_s - min(i.arrived_s for i in chosen.values()) >= self._wait_s
-            return self._take(chosen) if waits else None
+            # Not since its own images came: newer ones replace them all the time.
+            if self._since_s is None or now_s - self._since_s < self._wait_s:
+                return None
+            return self._take(self._chosen())
 
     def clear(self, now_s: float) -> None:
         """Time began anew: drop all images; all cameras count as alive again."""
         with self._lock:
             self._newest.clear()
+            self._since_s = None
             self._taken_ns = None
             self._seen_s = dict.fromkeys(self._seen_s, now_s)
 
@@ -114,6 +118,7 @@ class ImageSets:
 
     def _take(self, chosen: Mapping[str, _Image]) -> ImageSet:
         self._newest.clear()
+        self._since_s = None
         self._taken_ns = max(image.stamp_ns for image in chosen.values())
         return ImageSet(
             {camera: image.message for camera, image in chosen.items()},

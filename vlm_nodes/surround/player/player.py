@@ -102,7 +102,7 @@ class Player:
             node.create_publisher(ClockMessage, '/clock', qos) if values['clock'] else None
         )
         self._broadcaster = TransformBroadcaster(node)
-        self._static = StaticTransformBroadcaster(node)
+        self._static: Any = None
         self._mountings: dict[str, Matrix] = {}
         self._since_s: float | None = None
         node.create_timer(1.0 / values['rate_hz'], self._play, clock=STEADY)
@@ -157,10 +157,14 @@ class Player:
         stamp = messages.stamp_message(moment.first_stamp_ns() + shift_ns)
         if moved:  # the first time, and where another vehicle's drive begins
             self._mountings |= moved
+            # Of each frame a broadcaster keeps to the first pose.
+            if self._static is not None:
+                self._node.destroy_publisher(self._static.pub_tf)
+            self._static = StaticTransformBroadcaster(self._node)
             self._static.sendTransform(
                 [
                     transform_message(values['base_frame'], name, mounting, stamp)
-                    for name, mounting in moved.items()
+                    for name, mounting in self._mountings.items()
                 ]
             )
         self._broadcaster.sendTransform(

@@ -1,0 +1,192 @@
+"""All cameras about the vehicle: pictures of one moment with calibration and place, or why not."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from rclpy.duration import Duration
+from rclpy.node import Node
+from tf2_ros import Buffer, TransformListener
+
+from vlm_nodes import messages
+from vlm_nodes.geometry.rigid import invert
+from vlm_nodes.langocc.lifting import RigView
+from vlm_nodes.live.camera_images import INFO, CameraImages, CameraTopicNames
+from vlm_nodes.live.image_sets import ImageSet, ImageSets
+from vlm_nodes.live.stamps import StampWatch
+from vlm_nodes.node import STEADY
+from vlm_nodes.transforms import MissingTransformError, lookup_matrix
+
+Matrix = NDArray[np.float64]
+
+_POLL_S: Final = 0.01
+_LOOK_S: Final = 0.02
+
+
+@dataclass(frozen=True)
+class Views:
+    """What is known of a moment.
+
+    Attributes:
+        images: (H, W, 3) uint8 RGB by camera.
+        views: Their calibration.
+        complaints: Why cameras whose picture came are not among them, by camera.
+    """
+
+    images: dict[str, NDArray[np.uint8]]
+    views: dict[str, RigView]
+    complaints: dict[str, str]
+
+
+class _UnusableError(Exception):
+    """A camera's picture cannot be used; the text says why."""
+
+
+class CameraRig:
+    """Subscribes to all cameras and to tf; hands over pictures of one moment.
+
+    Attributes:
+        names: Of the cameras.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        names: Sequence[str],
+        values: Mapping[str, Any],
+        on_set: Callable[[ImageSet], None],
+        on_restart: Callable[[str], None],
+    ) -> None:
+        """Listen.
+
+        Args:
+            node: To subscribe with.
+            names: Of the cameras.
+            values: Of the node's parameters.
+            on_set: Told of pictures that belong together, whether or not they can be used.
+            on_restart: Told where time began anew, after everything was forgotten.
+        """
+        self.names = tuple(names)
+        self._node, self._values = node, values
+        self._on_set, self._on_restart = on_set, on_restart
+        self._stamps = StampWatch()
+        self._sets = ImageSets(
+            self.names,
+            slop_s=values['set_slop_s'],
+            wait_s=values['set_wait_s'],
+            alive_s=values['camera_alive_s'],
+            now_s=time.monotonic(),
+        )
+        self._buffer = Buffer(cache_time=Duration(seconds=values['tf_cache_s']))
+        self._listener = TransformListener(self._buffer, node)
+        self._unplaced: set[str] = set()
+        topics = CameraTopicNames(
+            image=values['image_topic'],
+            info=values['info_topic'],
+            compressed=values['image_transport'] == 'compressed',
+            reliability=values['sensor_reliability'],
+            slop_s=values['set_slop_s'],
+        )
+        self._cameras = {n: CameraImages(node, n, topics, self._take) for n in self.names}
+        node.create_timer(_LOOK_S, self._look, clock=STEADY)
+
+    def restart(self, why: str) -> None:
+        """Time began anew: forget images and transforms."""
+        self._buffer.clear()
+        self._stamps.clear()
+        self._sets.clear(time.monotonic())
+        self._on_restart(why)
+
+    def complaints(self, patience_s: float) -> dict[str, str]:
+        """What is wrong with cameras of which nothing could be used for so long, by camera."""
+        now_s, count = time.monotonic(), self._node.count_publishers
+        return {
+            name: complaint
+            for name, camera in self._cameras.items()
+            if (complaint := camera.watch.complaint(now_s, patience_s, count))
+        }
+
+    def views(self, taken: ImageSet, stopping: threading.Event) -> Views:
+        """Pictures as the network takes them; waits for tf and camera_info.
+
+        Cameras that lack something are left out. What one lacked the last time is not waited for
+        again.
+
+        Args:
+            taken: Pictures of one moment.
+            stopping: Ends all waiting.
+        """
+        found = Views({}, {}, {})
+        deadline_s = time.monotonic() + self._values['tf_timeout_s']
+        # Those that lacked something come last: by then it may be there.
+        for name in sorted(taken.images, key=lambda name: name in self._unplaced):
+            wait_s = 0.0 if name in self._unplaced else max(0.0, deadline_s - time.monotonic())
+            try:
+                rgb, view = self._view(name, taken, wait_s, stopping)
+            except _UnusableError as error:
+                found.complaints[name] = str(error)
+                continue
+            found.images[name], found.views[name] = rgb, view
+        return found
+
+    def _view(
+        self, name: str, taken: ImageSet, wait_s: float, stopping: threading.Event
+    ) -> tuple[NDArray[np.uint8], RigView]:
+        message, camera = taken.images[name], self._cameras[name]
+        try:
+            rgb = messages.rgb_from_image(message)
+        except messages.MessageError as error:
+            raise _UnusableError(str(error)) from error
+        deadline_s = time.monotonic() + wait_s
+        while camera.camera is None:
+            if time.monotonic() >= deadline_s or stopping.wait(_POLL_S):
+                self._unplaced.add(name)
+                raise _UnusableError(f'no usable camera_info on {camera.topics[INFO]}')
+        if rgb.shape[:2] != (camera.camera.height, camera.camera.width):
+            raise _UnusableError(
+                f'its picture has {rgb.shape[1]}x{rgb.shape[0]} pixels, its camera_info says '
+                f'{camera.camera.width}x{camera.camera.height}'
+            )
+        try:
+            pose = self._pose(message.header, taken.stamp_ns, wait_s, stopping)
+        except MissingTransformError as error:
+            self._unplaced.add(name)
+            raise _UnusableError(str(error)) from error
+        self._unplaced.discard(name)
+        return rgb, RigView(camera.camera, pose)
+
+    def _pose(self, header: Any, stamp_ns: int, wait_s: float, stopping: threading.Event) -> Matrix:
+        """(4, 4) from the camera to where the vehicle's frame is at the moment's stamp."""
+
+        def look_up(parent: str, child: str, stamp: Any) -> Matrix:
+            return lookup_matrix(self._buffer, parent, child, stamp, wait_s, stopping)
+
+        base, fixed = self._values['base_frame'], self._values['fixed_frame']
+        if not fixed:
+            return look_up(base, header.frame_id, header.stamp)
+        now = look_up(fixed, base, messages.stamp_message(stamp_ns))
+        return np.asarray(invert(now) @ look_up(fixed, header.frame_id, header.stamp))
+
+    def _take(self, name: str, stamp_ns: int, message: Any) -> None:
+        topic = self._cameras[name].topics['image']
+        if self._stamps.jumped_back(topic, stamp_ns):
+            self.restart(f'stamps of {topic} jumped back')
+        self._hand_over(self._sets.put(name, stamp_ns, message, time.monotonic()))
+
+    def _look(self) -> None:
+        self._hand_over(self._sets.due(time.monotonic()))
+
+    def _hand_over(self, ready: ImageSet | None) -> None:
+        if ready is None:
+            return
+        now_s = time.monotonic()
+        for name in ready.images:
+            if self._cameras[name].camera is not None:
+                self._cameras[name].watch.saw_pair(now_s)
+        self._on_set(ready)
