@@ -360,6 +360,13 @@ def test_joint_positions_are_by_name():
     assert messages.joint_positions(message) == {}
 
 
+def test_only_joints_that_are_needed_must_have_a_position():
+    message = messages.joint_state_message(['gripper', 'a'], [np.nan, -1.0], [], HEADER)
+    assert messages.joint_positions(message, {'a'})['a'] == -1.0
+    with pytest.raises(MessageError, match="joint 'gripper' is nan"):
+        messages.joint_positions(message, {'a', 'gripper'})
+
+
 @pytest.mark.parametrize(
     ('positions', 'said'),
     [([0.5], '2 joints are named, 1 have a position'), ([0.5, np.nan], "joint 'a' is nan")],

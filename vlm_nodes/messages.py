@@ -5,7 +5,7 @@ from __future__ import annotations
 import array
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import cv2
@@ -182,8 +182,13 @@ def joint_state_message(
     )
 
 
-def joint_positions(message: JointState) -> dict[str, float]:
+def joint_positions(message: JointState, needed: Container[str] | None = None) -> dict[str, float]:
     """Positions by joint, in radians or metres; empty where the message has none.
+
+    Args:
+        message: It may lack velocities and efforts.
+        needed: Joints whose positions must be finite; None for all. Drivers report NaN of joints
+            that they cannot measure, such as a gripper's.
 
     Raises:
         MessageError: Positions and names do not go together, or a position is not finite.
@@ -196,7 +201,7 @@ def joint_positions(message: JointState) -> dict[str, float]:
         )
     positions = dict(zip(message.name, map(float, message.position), strict=True))
     for name, position in positions.items():
-        if not math.isfinite(position):
+        if not math.isfinite(position) and (needed is None or name in needed):
             raise MessageError(f'the position of joint {name!r} is {position}')
     return positions
 

@@ -173,6 +173,46 @@ def test_compressed_inputs_of_remapped_topics_are_what_raw_ones_are(tmp_path):
         np.testing.assert_allclose(rig.positions(), raw, atol=1e-6)
 
 
+def test_images_of_other_encodings_are_what_rgb_and_metres_are(tmp_path):
+    """As drivers send them: colours in another order, depth in millimetres, touch in grey."""
+    free = {'ramp_s': 0.0, 'max_velocity': 100.0}
+    with policy_rig(wilful(), tmp_path, **free) as rig:
+        rig.started(1)
+        usual = rig.positions()
+    with policy_rig(wilful(), tmp_path, **free) as rig:
+        for _ in range(2):
+            inputs = rig.inputs(rig.now_ns + PERIOD_NS)
+            rgb = messages.rgb_from_image(inputs['rgb'])
+            metres = messages.depth_from_image(inputs['depth'])
+            touch = messages.rgb_from_image(inputs['gelsight1'])
+            other = {
+                'rgb': (rgb[..., ::-1], 'bgr8'),
+                'depth': (np.rint(metres * 1000).astype(np.uint16), '16UC1'),
+                'gelsight1': (touch[..., 0], 'mono8'),
+            }
+            made = {
+                topic: messages.image_message(pixels, encoding, inputs[topic].header)
+                for topic, (pixels, encoding) in other.items()
+            }
+            rig.tick(**made)
+            if rig.state == 'disabled':
+                rig.enable()
+        np.testing.assert_allclose(rig.positions(), usual, atol=1e-6)
+
+
+def test_a_joint_of_somebody_elses_may_be_unknown(tmp_path):
+    """Of another publisher, or not measured at all."""
+    with policy_rig(drifting(), tmp_path, ramp_s=0.0) as rig:
+        for _ in range(2):
+            header = messages.header_message('', rig.now_ns + PERIOD_NS)
+            names, positions = ('gripper', *NAMES), (np.nan, *rig.joints)
+            rig.tick(joint_states=messages.joint_state_message(names, positions, (), header))
+            if rig.state == 'disabled':
+                rig.enable()
+        assert rig.state == 'running'
+        assert np.isfinite(rig.positions()).all()
+
+
 def test_diagnostics_tell_of_latency_and_ages(tmp_path):
     with policy_rig(drifting(), tmp_path) as rig:
         rig.started(2)

@@ -155,6 +155,15 @@ def test_bits_are_chosen_by_what_the_processor_computes_in(
     assert train.auto_precision(accelerator) == precision
 
 
+def test_what_was_not_recorded_or_is_left_out_the_policy_lacks(data: Path, tmp_path: Path) -> None:
+    bare = write_recordings(tmp_path, count=4, steps=4, streams=('color', 'joints_state'))
+    assert run(bare, tmp_path, '--epoch', 1, tag='bare') == 0
+    assert run(data, tmp_path, '--epoch', 1, '--no_touch', '--no_depth', tag='left_out') == 0
+    for tag in ('bare', 'left_out'):
+        config = load_policy(tmp_path / tag / 'policy.safetensors').config
+        assert (config.cameras, config.tactile, config.depth) == (('color',), (), None)
+
+
 def test_bfloat16(data: Path, tmp_path: Path) -> None:
     assert run(data, tmp_path, '--epoch', 2, '--precision', 'bf16', '--ema', 0) == 0
     for name, value in weights(tmp_path / 'run' / 'policy.safetensors').items():

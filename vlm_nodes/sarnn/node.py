@@ -250,7 +250,7 @@ class PolicyNode(Node):
 
     def _take_joints(self, message: JointState) -> None:
         try:
-            positions = messages.joint_positions(message)
+            positions = messages.joint_positions(message, self._policy.joint_names)
         except messages.MessageError as error:
             self._inputs.joints_are_unusable(str(error))
             self.get_logger().warning(f'joint_states: {error}', throttle_duration_sec=WARN_PERIOD_S)
