@@ -15,7 +15,7 @@ from vlm_nodes.sarnn.config import SarnnConfig
 from vlm_nodes.sarnn.data import Sequences
 from vlm_nodes.sarnn.model import Sarnn
 from vlm_nodes.sarnn.recordings import Recordings
-from vlm_nodes.sarnn.rollouts import error_table, roll_out_all
+from vlm_nodes.sarnn.rollouts import episode_frames, error_table, roll_out_all
 
 
 @pytest.fixture(scope='module')
@@ -68,6 +68,22 @@ def test_errors_are_those_of_the_next_joints(recordings: Recordings) -> None:
         by_joint = np.sqrt(squared.mean(0))
         assert list(said['joints'].values()) == pytest.approx(by_joint.tolist(), rel=1e-4)
     assert table['all']['episodes'] == len(sequences)
+
+
+def test_images_are_kept_of_the_first_episode_of_each_task(recordings: Recordings) -> None:
+    model = make_policy(recordings)
+    sequences = Sequences(recordings, recordings.train, model.config)
+    rollouts = roll_out_all(model, sequences, range(len(sequences)))
+    kept = [rollout.task for rollout in rollouts if rollout.episode is not None]
+    assert sorted(kept) == sorted(TASKS)
+    assert len(rollouts) > len(kept)
+    for rollout in rollouts:
+        if rollout.task in kept:
+            kept.remove(rollout.task)
+            assert len(episode_frames(rollout, 'color')) == len(rollout.one_step)
+        else:
+            with pytest.raises(ValueError, match='not kept'):
+                episode_frames(rollout, 'color')
 
 
 def test_joints_that_were_not_measured_do_not_count(recordings: Recordings) -> None:

@@ -31,8 +31,8 @@ class Rollout:
         one_step: (T - 1, P) predicted from what was measured, of ticks 1 to T - 1.
         closed: (T - 1, P) predicted from the first tick and the policy's own predictions.
         counts: (T - 1,) which of them count.
-        episode: What was measured.
-        prediction: One step ahead, leading shape (1, T - 1).
+        episode: What was measured; None where it was not kept.
+        prediction: One step ahead, leading shape (1, T - 1); None where it was not kept.
     """
 
     task: str
@@ -40,17 +40,24 @@ class Rollout:
     one_step: NDArray[np.float64]
     closed: NDArray[np.float64]
     counts: NDArray[np.bool_]
-    episode: Batch
-    prediction: Prediction
+    episode: Batch | None = None
+    prediction: Prediction | None = None
 
 
 @torch.inference_mode()
-def roll_out(model: Sarnn, episode: Batch, task: str) -> Rollout:
-    """Let a policy predict an episode, from measurements and in closed loop."""
+def roll_out(model: Sarnn, episode: Batch, task: str, *, keep: bool) -> Rollout:
+    """Let a policy predict an episode, from measurements and in closed loop.
+
+    Args:
+        model: In evaluation mode.
+        episode: A batch of one.
+        task: Its text.
+        keep: Whether to keep what was seen and predicted besides joints, images above all.
+    """
     device = next(model.parameters()).device
     moved = episode.to(device)
     inputs = moved.observations.window(0, moved.steps)
-    prediction, _ = model(inputs, moved.task)
+    prediction, _ = model(inputs, moved.task, decode_images=keep)
     closed, _ = model(inputs, moved.task, measured=0.0)
     unscale = Preprocessor(model.config).unscale
     return Rollout(
@@ -59,14 +66,22 @@ def roll_out(model: Sarnn, episode: Batch, task: str) -> Rollout:
         unscale(prediction.joints[0]),
         unscale(closed.joints[0]),
         episode.counts[JOINTS][0, 1:].numpy(),
-        episode,
-        prediction.to('cpu'),
+        episode if keep else None,
+        prediction.to('cpu') if keep else None,
     )
 
 
 def roll_out_all(model: Sarnn, sequences: Sequences, rows: Iterable[int]) -> list[Rollout]:
-    """Let a policy in evaluation mode predict some episodes."""
-    return [roll_out(model, sequences[row], sequences.tasks[row]) for row in rows]
+    """Let a policy in evaluation mode predict some episodes.
+
+    Images are kept of each task's first episode: those of all would fill the memory.
+    """
+    made: list[Rollout] = []
+    for row in rows:
+        task = sequences.tasks[row]
+        first = all(rollout.task != task for rollout in made)
+        made.append(roll_out(model, sequences[row], task, keep=first))
+    return made
 
 
 def error_table(
@@ -95,10 +110,16 @@ def error_table(
 
 
 def episode_frames(rollout: Rollout, camera: str) -> list[Image]:
-    """An episode as one camera sees it: keypoints, and the images that were predicted of it."""
-    prediction = rollout.prediction
+    """An episode as one camera sees it: keypoints, and the images that were predicted of it.
+
+    Raises:
+        ValueError: They were not kept.
+    """
+    episode, prediction = rollout.episode, rollout.prediction
+    if episode is None or prediction is None:
+        raise ValueError('the images of this episode were not kept')
     branches = [name for name in prediction.keypoints if name.split('/')[0] == camera]
-    measured = _pictures(rollout.episode.observations.images[camera][0])
+    measured = _pictures(episode.observations.images[camera][0])
     predicted = _pictures(prediction.images[camera][0])
     frames = []
     for tick in range(len(predicted)):
