@@ -11,7 +11,7 @@ from vlm_nodes.sarnn.keypoints import SpatialSoftmax, inverse_spatial_softmax
 
 
 class CameraEncoder(nn.Module):
-    """An image to keypoints, and to the features that the image decoder sees.
+    """An image to keypoints, and to what the image decoder sees through.
 
     At half the image's size: with even kernels at stride 2 a feature's middle lies between the
     pixels it stands for, so that places agree, and the softmax finds places between features.
@@ -40,12 +40,13 @@ class CameraEncoder(nn.Module):
             text: As `Film` has it.
 
         Returns:
-            Keypoints (N, K, 2) and features (N, K, H / 2, W / 2).
+            Keypoints (N, K, 2), and maps (N, trunk_dim, H / 2, W / 2), which `to_features` makes
+            the decoder's features (N, K, H / 2, W / 2) of: only of images that are decoded.
         """
         # Channels last: twice as fast on CPUs for so few channels.
         images = (images - 0.5).contiguous(memory_format=torch.channels_last)
         seen = torch.relu_(self.trunk(torch.relu_(self.stem(images))))
-        return self.softmax(self.to_heatmaps(self.film(seen, text))), self.to_features(seen)
+        return self.softmax(self.to_heatmaps(self.film(seen, text))), seen
 
 
 class ImageDecoder(nn.Module):

@@ -14,6 +14,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 def centres(length: int, like: Tensor) -> Tensor:
@@ -42,7 +43,7 @@ class SpatialSoftmax(nn.Module):
         # Sums over places are done in float32 whatever the network is in: bfloat16 has 8 bits. So
         # no products of matrices either, which autocast would take to fewer.
         flat = heatmaps.flatten(-2).float()
-        scaled = (flat - flat.mean(-1, keepdim=True)) / (flat.std(-1, keepdim=True) + 1e-6)
+        scaled = functional.layer_norm(flat, flat.shape[-1:], eps=1e-12)
         weights = (scaled * torch.exp(-self.log_temperature)).softmax(-1)
         weights = weights.reshape(heatmaps.shape)
         x = (weights.sum(-2) * centres(width, weights)).sum(-1)

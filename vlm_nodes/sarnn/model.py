@@ -25,12 +25,12 @@ TACTILE_GAIN, DEPTH_GAIN, PLACE_GAIN = 4.0, 1.0, 4.0
 
 
 class _Encoded(NamedTuple):
-    """What the recurrent layer reads, and the features that images are decoded from."""
+    """What the recurrent layer reads, and the maps that images are decoded from."""
 
     joints: Tensor
     keypoints: dict[str, Tensor]
     codes: dict[str, Tensor]
-    features: dict[str, Tensor]
+    maps: dict[str, Tensor]
 
 
 class Sarnn(nn.Module):
@@ -127,7 +127,7 @@ class Sarnn(nn.Module):
         )
         prediction = self._predict(fed, encoded, hidden)
         if decode_images:
-            images = self._decode(encoded.features, prediction.keypoints)
+            images = self._decode(encoded.maps, prediction.keypoints)
             prediction = replace(prediction, images=images)
         return prediction, State(hidden, cell, prediction)
 
@@ -178,7 +178,7 @@ class Sarnn(nn.Module):
             rows = None if decode_images is True else _rows(decode_images, batch, ticks)
             images = {
                 name: image.reshape(batch, -1, *image.shape[1:])
-                for name, image in self._decode(encoded.features, flat.keypoints, rows).items()
+                for name, image in self._decode(encoded.maps, flat.keypoints, rows).items()
             }
             made = replace(made, images=images)
             last = made.tick(-1) if rows is None else last
@@ -213,15 +213,15 @@ class Sarnn(nn.Module):
 
     def _encode(self, observation: Observation, text: Tensor | None) -> _Encoded:
         """Encode an observation of leading shape (N,)."""
-        keypoints, features = {}, {}
+        keypoints, maps = {}, {}
         for name, camera in self.cameras.items():
-            keypoints[name], features[name] = camera(observation.images[name], text)
+            keypoints[name], maps[name] = camera(observation.images[name], text)
         for name, clip in self.clips.items():
             keypoints[name + CLIP_SUFFIX] = clip(observation.clip[name], text)
         codes = {name: touch(observation.tactile[name]) for name, touch in self.touch.items()}
         if self.config.depth and self.depth is not None:
             codes[self.config.depth.stream] = self.depth(observation.depth)
-        return _Encoded(observation.joints, keypoints, codes, features)
+        return _Encoded(observation.joints, keypoints, codes, maps)
 
     def _recurrent_input(self, fed: _Encoded, text: Tensor | None) -> Tensor:
         """(N, inputs): joints, keypoints, codes and the task, which is the same at all ticks."""
@@ -253,17 +253,17 @@ class Sarnn(nn.Module):
 
     def _decode(
         self,
-        features: Mapping[str, Tensor],
+        maps: Mapping[str, Tensor],
         keypoints: Mapping[str, Tensor],
         rows: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """The next image of each camera, of some rows (n,) or all, (n, 3, H, W)."""
         images = {}
         for name, decoder in self.decoders.items():
-            seen, points = features[name], keypoints[name]
-            images[name] = decoder(
-                *((seen, points) if rows is None else (seen[rows], points[rows]))
-            )
+            seen, points = maps[name], keypoints[name]
+            if rows is not None:
+                seen, points = seen[rows], points[rows]
+            images[name] = decoder(self.cameras[name].to_features(seen), points)
         return images
 
 
