@@ -1,4 +1,7 @@
-"""check_dataset DATASET_OR_BAG: does a recording of posed RGB-D fuse, and if not, why not."""
+"""check_dataset DATASET_OR_BAG: does a recording of posed RGB-D fuse, and if not, why not.
+
+Of surround cameras: do they look where their calibration says?
+"""
 
 from __future__ import annotations
 
@@ -29,12 +32,14 @@ from vlm_nodes.mapping.fusion_check import (
 )
 from vlm_nodes.mapping.pictures import Image, depth_picture, error_picture, panels, write_picture
 from vlm_nodes.mapping.reprojection import FramePair, pixel_index, relative_pose, sampled_points
+from vlm_nodes.surround.check import check_surround, is_surround
+from vlm_nodes.surround.keyframe import CAMERAS
 
 _ERROR_TOP_M = 0.2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The console script. Exit code 0: it fuses; 1: it does not; 2: it cannot be read."""
+    """The console script. Exit code 0: it fuses, or fits; 1: it does not; 2: it cannot be read."""
     options = _parser().parse_args(arguments)
     return run('check_dataset', lambda: _run(options))
 
@@ -44,7 +49,9 @@ def _parser() -> argparse.ArgumentParser:
         prog='check_dataset',
         description='Check whether posed RGB-D fuses: carries depth from frame to frame, tries the '
         'usual mistakes in poses, axes, units and colour registration, and names the one that '
-        'explains it with the option that cures it.',
+        'explains it with the option that cures it. Of surround cameras (a folder in the layout of '
+        "nuScenes, or a keyframe's .json) it holds LiDAR against pictures, and names cameras that "
+        'look elsewhere than their calibration says.',
         epilog='Exit code: 0 it fuses, 1 it does not or cannot be told, 2 it cannot be read.',
     )
     add_dataset_arguments(parser)
@@ -56,10 +63,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--no-picture', action='store_true', help='write no picture')
     parser.add_argument('--json', action='store_true', help='print the figures as JSON')
+    add = parser.add_argument_group('surround cameras').add_argument
+    add('--cameras', nargs='+', default=list(CAMERAS), metavar='CAM', help='default: all six')
+    add('--keyframes', type=int, default=6, metavar='N', help='spread over the data (default: 6)')
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
+    if is_surround(options.dataset):
+        return check_surround(
+            options.dataset,
+            cameras=options.cameras,
+            keyframes=options.keyframes,
+            as_json=options.json,
+        )
     dataset = open_dataset(options)
     # The bar vanishes when done, and where nobody watches there is none.
     report = check(tqdm(dataset, unit='frame', leave=False, disable=None))
