@@ -80,6 +80,7 @@ setup(
             'bag2cliport = bag_tools.bag2cliport:main',
             'bag2vlmaps = bag_tools.bag2vlmaps:main',
             'bag_info = bag_tools.bag_info:main',
+            'caption_node = vlm_nodes.executables:caption_node',
             'check_dataset = vlm_nodes.mapping.check_dataset:main',
             'create_map = vlm_nodes.mapping.create_map:main',
             'cliport_demos = vlm_nodes.cliport.demos:main',

@@ -68,6 +68,7 @@ sys.exit(service.run())
 PATIENCE_S = 60.0
 EXECUTABLES = (
     'arm_expert_node',
+    'caption_node',
     'cliport_node',
     'mapping_node',
     'occupancy_node',
@@ -350,6 +351,33 @@ def test_occupancy_comes_up_with_the_cameras_that_are_named(graph, occupancy, tm
         wanted = {'/car/CAM_FRONT/rgb/compressed', '/car/CAM_BACK/camera_info'}
         assert wanted <= topics(graph)
         assert '/car/CAM_FRONT_LEFT/camera_info' not in topics(graph)
+        ends_well(process)
+
+
+@pytest.fixture
+def captioner(tmp_path):
+    """A tiny CLIP-VLM, not trained."""
+    from caption_rig import save_model  # which loads transformers
+
+    return save_model(tmp_path / 'captioner')
+
+
+def test_captions_come_up_with_what_is_asked(graph, captioner):
+    arguments = [f'checkpoint:={captioner}', 'cameras:=CAM_FRONT,CAM_BACK', 'rate:=0']
+    arguments += ['max_new_tokens:=7', 'prompt:=Is it free?', 'namespace:=/car']
+    with launched('clip_vlm.launch.py', *arguments) as process:
+        expected = {
+            'checkpoint': str(captioner),
+            'cameras': ['CAM_FRONT', 'CAM_BACK'],
+            'rate': 0.0,
+            'max_new_tokens': 7,
+            'prompt': 'Is it free?',
+            'need_all_cameras': False,
+            'use_sim_time': False,
+        }
+        assert parameters(graph, *expected, of='/car/caption_node') == expected
+        assert {'/car/CAM_FRONT/image_raw', '/car/CAM_BACK/image_raw'} <= topics(graph)
+        assert '/car/CAM_FRONT_LEFT/image_raw' not in topics(graph)
         ends_well(process)
 
 

@@ -17,6 +17,14 @@ def arm_expert_node() -> None:
     main()
 
 
+def caption_node() -> None:
+    """`ros2 run vlm_nodes caption_node`."""
+    _end_on_signals()
+    from vlm_nodes.clip_vlm.node import main
+
+    main()
+
+
 def cliport_node() -> None:
     """`ros2 run vlm_nodes cliport_node`."""
     _end_on_signals()

@@ -1,0 +1,264 @@
+"""caption_node on a real graph: pictures of surround cameras in, texts out."""
+
+import pytest
+from caption_rig import ENDLESS, PROMPT, THREE, caption, caption_rig, picture, save_model
+from rclpy.parameter import Parameter
+
+from vlm_nodes import messages
+from vlm_nodes.clip_vlm.captioner import Captioner
+from vlm_nodes.messages import SECOND_NS
+
+TWO = ('CAM_FRONT', 'CAM_BACK')
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    """Says nonsense, without an end."""
+    return save_model(tmp_path_factory.mktemp('untaught'))
+
+
+@pytest.fixture(scope='module')
+def taught(tmp_path_factory):
+    """Names the colours of two cameras."""
+    return save_model(tmp_path_factory.mktemp('taught'), taught=TWO)
+
+
+@pytest.fixture(scope='module')
+def captioner(checkpoint):
+    return Captioner.load(checkpoint)
+
+
+def test_the_service_answers_what_the_cameras_show(ros_domain, taught):
+    with caption_rig(ros_domain, taught, cameras=TWO, max_age_s=0.0, max_new_tokens=30) as rig:
+        colours = {'CAM_FRONT': 'green', 'CAM_BACK': 'blue'}
+        rig.images = {name: picture(colour) for name, colour in colours.items()}
+        before_ns = rig.robot.get_clock().now().nanoseconds
+        answer = rig.ask()
+        assert answer.success, answer.message
+        assert (answer.text, answer.message) == (caption(colours), '')
+        assert tuple(answer.cameras) == TWO
+        assert answer.complete
+        assert messages.stamp_ns(answer.stamp) > before_ns  # nothing older than the question
+        assert 0 < answer.time_to_first_token_s < answer.latency_s
+        back = rig.ask('Is the road free?', ['CAM_BACK'], 3)
+        said = Captioner.load(taught).describe(
+            {'CAM_BACK': picture('blue')}, 'Is the road free?', max_new_tokens=3
+        )
+        assert (back.text, list(back.cameras)) == (said.text, ['CAM_BACK'])
+        assert (back.tokens, back.complete) == (3, False)
+        rig.until(lambda: len(rig.pages) == 2 and len(rig.captions) == 2, 'both as messages')
+        assert rig.captions == [answer.text, back.text]
+        page = rig.pages[1]
+        assert page['text'] == back.text
+        assert page['prompt'] == 'Is the road free?'
+        assert page['stamp'] == {'sec': back.stamp.sec, 'nanosec': back.stamp.nanosec}
+        assert (page['tokens'], page['cameras'], page['missing']) == (3, ['CAM_BACK'], {})
+        assert (page['asked'], page['complete']) == (True, False)
+        assert page['tokens_per_s'] > 0
+        assert 0 < page['time_to_first_token_s'] < page['latency_s']
+        assert rig.pages[0]['complete']
+        problem, values = rig.values()
+        assert problem == ''
+        assert values['answers'] == '2'
+        assert float(values['ms first token']) < float(values['ms latency'])
+        assert float(values['last latency s']) == page['latency_s']
+        assert float(values['last time to first token s']) == page['time_to_first_token_s']
+        assert values['last text'] == back.text
+
+
+def test_captions_come_at_their_rate_of_the_newest_pictures(ros_domain, taught):
+    with caption_rig(ros_domain, taught, cameras=TWO, rate=20.0, max_new_tokens=30) as rig:
+        rig.until(lambda: len(rig.pages) >= 3, 'captions')
+        stamps = [page['stamp']['sec'] * SECOND_NS + page['stamp']['nanosec'] for page in rig.pages]
+        assert stamps == sorted(set(stamps))  # no moment twice
+        assert not any(page['asked'] for page in rig.pages)
+        assert rig.captions[-1] == caption(dict.fromkeys(TWO, 'red'))
+        rig.images['CAM_BACK'] = picture('green')
+        now = caption({'CAM_FRONT': 'red', 'CAM_BACK': 'green'})
+        rig.until(lambda: rig.captions[-1] == now, 'what the back shows now')
+        rig.images['CAM_FRONT'] = picture('blue')
+        now = caption({'CAM_FRONT': 'blue', 'CAM_BACK': 'green'})
+        rig.until(lambda: rig.captions[-1] == now, 'what the front shows now')
+        assert int(rig.values()[1]['captions']) >= 5
+
+
+def test_nothing_is_said_unasked_at_rate_0(ros_domain, checkpoint):
+    with caption_rig(ros_domain, checkpoint) as rig:
+        rig.until(lambda: int(rig.values()[1].get('moments in', 0)) > 3, 'pictures')
+        assert rig.captions == []
+        assert rig.ask().success
+
+
+def test_a_slow_text_drops_pictures_and_makes_way_for_a_question(ros_domain, checkpoint):
+    with caption_rig(ros_domain, checkpoint, rate=20.0, max_new_tokens=ENDLESS) as rig:
+        rig.speaks()
+        rig.until(lambda: int(rig.values()[1].get('skipped while busy', 0)) > 2, 'skipped ticks')
+        assert int(rig.values()[1]['dropped superseded']) > 2
+        assert rig.captions == []
+        answer = rig.ask(tokens=3)
+        assert answer.success, answer.message
+        assert answer.tokens == 3
+        assert int(rig.values()[1]['captions ended early']) >= 1
+
+
+def test_a_long_answer_is_cancelled_and_the_next_one_given(ros_domain, checkpoint):
+    with caption_rig(ros_domain, checkpoint) as rig:
+        nothing = rig.cancel()
+        assert (nothing.success, nothing.message) == (False, 'nothing is being described')
+        long = rig.ask_async(tokens=ENDLESS)
+        rig.speaks()
+        done = rig.cancel()
+        assert (done.success, done.message) == (True, '1 cancelled')
+        answer = rig.wait(long)
+        assert (answer.success, answer.message) == (False, 'cancelled')
+        assert answer.tokens < ENDLESS
+        assert rig.ask().success
+        assert rig.captions  # of the second alone
+        assert rig.values()[1]['refused cancelled'] == '1'
+
+
+def test_a_text_that_takes_too_long_is_ended_where_it_is(ros_domain, checkpoint):
+    with caption_rig(ros_domain, checkpoint, longest_s=1.0) as rig:
+        answer = rig.ask(tokens=ENDLESS)
+        assert answer.success
+        assert not answer.complete
+        assert answer.message == f'ended after 1 s (longest_s), {answer.tokens} tokens'
+        assert 0 < answer.tokens < ENDLESS
+
+
+def test_more_requests_than_it_can_hold_are_told_so(ros_domain, checkpoint):
+    with caption_rig(ros_domain, checkpoint) as rig:
+        held = [rig.ask_async(tokens=ENDLESS) for _ in range(2)]
+        rig.until(lambda: not rig.node._requests._places._value, 'both to be under way')
+        busy = rig.ask()
+        assert not busy.success
+        assert busy.message.startswith('busy: 2 requests are under way')
+        assert rig.cancel().message == '2 cancelled'
+        assert [rig.wait(answer).message for answer in held] == ['cancelled', 'cancelled']
+
+
+def test_a_missing_camera_is_done_without_and_named(ros_domain, checkpoint, captioner):
+    with caption_rig(ros_domain, checkpoint, max_age_s=0.0) as rig:
+        rig.silent.add('CAM_FRONT')
+        rig.complains('CAM_FRONT', 'has 1 publisher(s), but no message has come')
+        answer = rig.ask()
+        assert answer.success, answer.message
+        assert list(answer.cameras) == ['CAM_FRONT_LEFT', 'CAM_BACK']
+        assert answer.message.startswith('CAM_FRONT is left out: ')
+        seen = {name: rig.images[name] for name in answer.cameras}
+        assert answer.text == captioner.describe(seen, PROMPT, max_new_tokens=4).text
+        rig.until(lambda: rig.pages, 'its page')
+        assert list(rig.pages[0]['missing']) == ['CAM_FRONT']
+        alone = rig.ask(cameras=['CAM_FRONT'])
+        assert not alone.success
+        assert alone.message.startswith('no picture of CAM_FRONT: ')
+        rig.silent.clear()
+        rig.until(lambda: rig.ask().message == '', 'the camera')
+
+
+def test_a_missing_camera_may_be_too_much(ros_domain, checkpoint):
+    with caption_rig(ros_domain, checkpoint, need_all_cameras=True, max_age_s=0.0) as rig:
+        rig.silent.add('CAM_BACK')
+        answer = rig.ask()
+        assert not answer.success
+        assert answer.message.startswith('no picture of CAM_BACK: ')
+        assert answer.text == ''
+        assert rig.ask(cameras=['CAM_FRONT']).success
+
+
+def test_questions_that_make_no_sense_are_refused(ros_domain, checkpoint):
+    with caption_rig(ros_domain, checkpoint) as rig:
+        unknown = rig.ask(cameras=['CAM_FRONT', 'CAM_ROOF'])
+        assert unknown.message == f'no camera CAM_ROOF; there are {", ".join(THREE)}'
+        assert rig.ask(prompt='  ').message == 'the prompt is blank'
+        assert rig.values()[1]['refused request'] == '2'
+
+
+def test_no_pictures_at_all_is_said(ros_domain, checkpoint):
+    with caption_rig(ros_domain, checkpoint, image_timeout_s=1.0) as rig:
+        rig.silent.update(THREE)
+        for publisher in rig.publishers.values():
+            rig.robot.destroy_publisher(publisher)
+        answer = rig.ask()
+        assert not answer.success
+        assert 'no pictures within 1 s' in answer.message
+        for name in THREE:
+            assert f'nobody publishes /{name}/image_raw' in answer.message
+        rig.complains('CAM_BACK: no image', 'nobody publishes /CAM_BACK/image_raw')
+
+
+def test_pictures_that_are_too_old_are_waited_for_anew(ros_domain, checkpoint):
+    with caption_rig(ros_domain, checkpoint, max_age_s=0.2, image_timeout_s=0.5) as rig:
+        assert rig.ask().success
+        rig.silent.update(THREE)
+        rig.complains('CAM_BACK/image_raw came, then stopped')
+        answer = rig.ask()
+        assert not answer.success
+        assert 'came, then stopped: is the camera still running?' in answer.message
+
+
+def test_old_pictures_will_do_where_that_is_allowed(ros_domain, checkpoint):
+    with caption_rig(ros_domain, checkpoint, max_age_s=-1.0) as rig:
+        assert rig.ask().success
+        rig.silent.update(THREE)
+        rig.complains('came, then stopped')
+        assert rig.ask().success
+
+
+def test_a_picture_that_is_none_is_named_and_the_node_goes_on(ros_domain, checkpoint):
+    with caption_rig(ros_domain, checkpoint, max_age_s=0.0) as rig:
+        rig.encoding = 'no_such'
+        answer = rig.ask()
+        assert not answer.success
+        assert 'no picture of CAM_FRONT_LEFT: ' in answer.message
+        assert 'no_such' in answer.message
+        rig.complains('CAM_BACK', 'no_such')
+        rig.encoding = 'rgb8'
+        assert rig.ask().success
+        assert rig.values()[0] == ''
+
+
+def test_compressed_pictures_are_as_good(ros_domain, checkpoint):
+    with caption_rig(ros_domain, checkpoint, compressed=True) as rig:
+        answer = rig.ask()
+        assert answer.success, answer.message
+        assert tuple(answer.cameras) == THREE
+
+
+def test_the_prompt_may_be_changed_while_it_runs(ros_domain, checkpoint):
+    with caption_rig(ros_domain, checkpoint, rate=20.0, prompt='What is ahead?') as rig:
+        rig.until(lambda: rig.pages, 'a caption')
+        assert rig.pages[0]['prompt'] == 'What is ahead?'
+        rig.node.set_parameters([Parameter('prompt', value='What is behind?')])
+        rig.until(lambda: rig.pages[-1]['prompt'] == 'What is behind?', 'the other prompt')
+        rig.node.set_parameters([Parameter('prompt', value='')])
+        rig.until(lambda: rig.pages[-1]['prompt'] == PROMPT, 'the prompt of training')
+        # A blank one is complained about, and the node goes on.
+        rig.node.set_parameters([Parameter('prompt', value='  ')])
+        rig.complains('prompt')
+        rig.node.set_parameters([Parameter('prompt', value='')])
+        seen = len(rig.pages)
+        rig.until(lambda: len(rig.pages) > seen, 'captions again')
+
+
+def test_time_that_begins_anew_ends_the_text_and_the_next_pictures_are_used(ros_domain, checkpoint):
+    with caption_rig(ros_domain, checkpoint) as rig:
+        rig.stamp_ns = 1000 * SECOND_NS
+        long = rig.ask_async(tokens=ENDLESS)
+        rig.speaks()
+        rig.stamp_ns = 10 * SECOND_NS
+        answer = rig.wait(long)
+        assert not answer.success
+        assert 'jumped back while it was described' in answer.message
+        answer = rig.ask()
+        assert answer.success
+        assert answer.stamp.sec == 10
+        assert int(rig.values()[1]['restarts of time']) >= 1
+
+
+def test_the_node_ends_while_it_speaks(ros_domain, checkpoint):
+    with caption_rig(ros_domain, checkpoint, rate=20.0, max_new_tokens=ENDLESS) as rig:
+        rig.speaks()
+        worker = rig.node._worker
+        rig.ends_texts = False
+    assert worker.stop(0.0)  # its thread has ended
