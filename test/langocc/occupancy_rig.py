@@ -1,6 +1,5 @@
 """occupancy_node and a vehicle with cameras, on a ROS graph of their own."""
 
-import threading
 import time
 from contextlib import contextmanager
 
@@ -8,9 +7,7 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from nav_msgs.msg import OccupancyGrid
-from rclpy._rclpy_pybind11 import RCLError
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
@@ -18,6 +15,7 @@ from tf2_ros import StaticTransformBroadcaster, TransformBroadcaster
 from vlm_interfaces.srv import QueryOccupancy
 
 from vlm_nodes import messages
+from vlm_nodes.graph.spinner import Spinner
 from vlm_nodes.langocc.node import OccupancyNode
 from vlm_nodes.node import LATCHED
 from vlm_nodes.simulation.street.rig import MOUNTS
@@ -85,30 +83,15 @@ class Rig:
         self.static = StaticTransformBroadcaster(self.robot)
         self.mount(*(name for name in CAMERAS if name not in without_tf))
         self.robot.create_timer(PERIOD_S, self.shoot)
-        self._threads = [self._spin(node) for node in (self.node, self.robot)]
-
-    def _spin(self, node):
-        executor = MultiThreadedExecutor(4, context=self.context)
-        executor.add_node(node)
-
-        def spin():
-            try:
-                executor.spin()
-            except (ExternalShutdownException, RCLError):
-                if self.context.ok():
-                    raise
-
-        thread = threading.Thread(target=spin, daemon=True)
-        thread.start()
-        return thread
+        self._spinners = [Spinner(node, threads=4) for node in (self.node, self.robot)]
 
     def end(self):
-        self.node._worker.stop(1.0)
-        self.context.try_shutdown()
-        for thread in self._threads:
-            thread.join(PATIENCE_S)
+        self.node._worker.stop(1.0)  # which callbacks may wait for
+        for spinner in self._spinners:
+            spinner.end(PATIENCE_S)
         self.node.destroy_node()
         self.robot.destroy_node()
+        self.context.try_shutdown()
 
     def mount(self, *names, moved=None):
         """Where cameras are on the vehicle."""
