@@ -115,6 +115,7 @@ setup(
             'surround_player_node = vlm_nodes.executables:surround_player_node',
             'table_player_node = vlm_nodes.executables:table_player_node',
             'train_clip_vlm = vlm_nodes.clip_vlm.train:main',
+            'train_clip_reducer = vlm_nodes.langocc.train_reducer:main',
             'train_clip_sarnn = vlm_nodes.sarnn.train:main',
             'train_clip = vlm_nodes.clip.train:main',
             'train_langocc = vlm_nodes.langocc.train:main',

@@ -6,8 +6,9 @@ import torch
 from small_langocc import small_config
 
 from vlm_nodes.clip.encoder import Encoder
+from vlm_nodes.clip.reducer import Reducer, load_reducer, save_reducer
 from vlm_nodes.geometry.rigid import invert, transform_points
-from vlm_nodes.langocc import extract
+from vlm_nodes.langocc import extract, train_reducer
 from vlm_nodes.langocc.data import Batch, Moments, RayChoice, surround_of
 from vlm_nodes.langocc.errors import LangOccError
 from vlm_nodes.langocc.extract import at_pixels
@@ -60,6 +61,34 @@ def test_extraction_goes_on_where_it_stopped_and_in_shares(street, store, tmp_pa
     for place in range(6):
         token = NuScenes(street)[place].token
         np.testing.assert_array_equal(first.read(token).features, store.read(token).features)
+
+
+def test_workers_share_the_keyframes_out(street, store, tmp_path):
+    shared = extracted(street, tmp_path / 'rays', '--workers', '2')
+    for place in range(6):
+        token = NuScenes(street)[place].token
+        np.testing.assert_array_equal(shared.read(token).features, store.read(token).features)
+
+
+def test_a_reducer_that_is_given_is_used_and_not_mixed(street, tmp_path, capsys):
+    path = tmp_path / 'reducer.npz'
+    assert train_reducer.main(['--out', str(path), '--dim', '10', '--threads', '1']) == 0
+    options = ('--reducer', str(path), '--end', '1')
+    store = extracted(street, tmp_path / 'rays', *options)
+    reducer = load_reducer(path)
+    assert store.page.feature_dim == 10
+    np.testing.assert_array_equal(store.projection.basis, reducer.projection.basis)
+    assert store.read(NuScenes(street)[0].token).features.shape[1] == 10
+    other = tmp_path / 'other.npz'
+    words = ['--out', str(other), '--dim', '10', '--by', 'autoencoder', '--threads', '1']
+    assert train_reducer.main(words) == 0
+    arguments = [str(street), '--out', str(tmp_path / 'rays'), '--reducer', str(other)]
+    arguments += ['--clip-size', '32', '--rays-a-camera', '40', '--threads', '1']
+    assert extract.main(arguments) == 2
+    assert 'holds rays of another reducer' in capsys.readouterr().err
+    save_reducer(other, Reducer(reducer.projection, 'ViT-L-14/x/naclip'), {})
+    assert extract.main(arguments) == 2
+    assert 'reduces features of ViT-L-14/x' in capsys.readouterr().err
 
 
 def test_a_store_of_other_rays_is_not_mixed_with(street, store, tmp_path, capsys):

@@ -7,6 +7,8 @@ import pytest
 from color_oracle import ColorOracle
 from ray_cast_rooms import ROOM, RoomRecording, changed, record_room, write_vlmaps
 
+from vlm_nodes.clip.reducer import load_reducer
+from vlm_nodes.langocc import train_reducer
 from vlm_nodes.mapping.config import VoxelMapConfig
 from vlm_nodes.mapping.create_map import build_map, main, map_picture
 from vlm_nodes.mapping.datasets import DatasetError
@@ -124,3 +126,27 @@ def test_recorded_kitchen(vlm_data: Path, tmp_path: Path, source: str, options: 
     assert len(voxel_map) > 5000
     height = np.ptp(voxel_map.points[:, 2])
     assert 1 < height < 4  # a kitchen, and upright
+
+
+def test_a_reducer_that_is_given_is_the_maps(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_vlmaps(tmp_path / 'room', record_room(3))
+    reducer = tmp_path / 'reducer.npz'
+    words = ['--out', str(reducer), '--dim', '16', '--threads', '1']
+    assert train_reducer.main(words) == 0
+    arguments = [
+        str(folder),
+        str(tmp_path / 'map.npz'),
+        '--threads',
+        '1',
+        '--reducer',
+        str(reducer),
+    ]
+    assert main(arguments) == 0
+    projection = VoxelMap.load(tmp_path / 'map.npz').projection
+    assert projection is not None
+    np.testing.assert_array_equal(projection.basis, load_reducer(reducer).projection.basis)
+    capsys.readouterr()
+    assert main([*arguments, '--overwrite', '--model', 'none']) == 2
+    assert '--reducer reduces features of a CLIP' in capsys.readouterr().err

@@ -1,14 +1,17 @@
 """extract_rays DATA... --out STORE: CLIP features on rays of surround pictures, ahead of training.
 
-Goes on where it stopped; `--start` and `--end` share the keyframes out over several machines.
+Goes on where it stopped; `--workers` shares the keyframes out over processes, `--start` and `--end`
+over machines.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import sys
 import zlib
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -18,17 +21,16 @@ from tqdm import tqdm
 
 from vlm_nodes.clip.encoder import Encoder
 from vlm_nodes.clip.projection import FeatureProjection
+from vlm_nodes.clip.reducer import balanced, fit_svd, load_reducer
 from vlm_nodes.command_line import run, say
 from vlm_nodes.langocc.errors import LangOccError
 from vlm_nodes.langocc.prompts import OCC3D_PROMPTS
-from vlm_nodes.langocc.ray_store import SOURCES, KeyframeRays, RayPage, RayStore
+from vlm_nodes.langocc.ray_store import PAGE, SOURCES, KeyframeRays, RayPage, RayStore
 from vlm_nodes.langocc.rays import lidar_pixels, random_pixels
 from vlm_nodes.surround import CAMERAS, Keyframe, NuScenes, read_image, read_points
 
 _FITTED_KEYFRAMES: Final = 16
 """Of each data set, spread over it, whose pictures the reducer is fitted on besides texts."""
-_TEXT_SHARE: Final = 0.5
-"""Of the reducer's samples' weight that texts have, however few they are."""
 
 
 def extract_keyframe(keyframe: Keyframe, store: RayStore, encoder: Encoder) -> KeyframeRays:
@@ -92,35 +94,52 @@ def fit_reducer(encoder: Encoder, drives: Sequence[NuScenes], k: int) -> Feature
         for place in range(0, len(data), step):
             image = next(iter(data[place].cameras.values()))
             seen.append(encoder.encode_dense(read_image(image)).reshape(-1, encoder.dim)[::7])
-    pictures = np.concatenate(seen)
-    weight = np.sqrt(_TEXT_SHARE * len(pictures) / len(texts))
-    return FeatureProjection.fit(np.concatenate([texts * weight, pictures]), k, centred=False)
+    return fit_svd(balanced(texts, np.concatenate(seen)), k)
 
 
 def make_store(
     folder: Path, drives: Sequence[NuScenes], encoder: Encoder, options: argparse.Namespace
 ) -> RayStore:
     """The store that options ask for, new or to go on with."""
+    projection = None
+    if options.reducer is not None:
+        reducer = load_reducer(options.reducer)
+        reducer.check(encoder.identity, str(options.reducer))
+        projection = reducer.projection
     page = RayPage(
         model=str(options.model),
         pretrained=options.pretrained,
         identity=encoder.identity,
         dim=encoder.dim,
-        feature_dim=min(options.feature_dim, encoder.dim),
+        feature_dim=projection.reduced_dim if projection else min(options.feature_dim, encoder.dim),
         rays=options.rays_a_camera,
         source=options.source,
         cameras=tuple(drives[0].cameras),
         seed=options.seed,
     )
-    projection = None
-    if page.feature_dim < page.dim and not (folder / 'rays.json').is_file():
+    if not projection and page.feature_dim < page.dim and not (folder / PAGE).is_file():
         projection = fit_reducer(encoder, drives, page.feature_dim)
-    return RayStore.make(folder, page, projection)
+    store = RayStore.make(folder, page, projection)
+    if options.reducer is not None and not _is_same(store.projection, projection):
+        raise LangOccError(f'{folder} holds rays of another reducer: give another folder')
+    return store
 
 
-def fill(store: RayStore, drives: Sequence[NuScenes], encoder: Encoder, share: slice) -> int:
-    """Extract what is missing of a share of the keyframes; how many that were."""
-    places = [(data, i) for data in drives for i in range(len(data))][share]
+def _is_same(one: FeatureProjection | None, other: FeatureProjection | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one.basis, other.basis) and np.array_equal(one.mean, other.mean)
+
+
+def fill(
+    store: RayStore,
+    drives: Sequence[NuScenes],
+    encoder: Encoder,
+    share: slice,
+    part: slice = slice(None),
+) -> int:
+    """Extract what is missing of a share of the keyframes, or of a part of it; how many."""
+    places = [(data, i) for data in drives for i in range(len(data))][share][part]
     count = 0
     for data, place in tqdm(places, unit='keyframe', desc='rays', disable=None):
         keyframe = data[place]
@@ -128,6 +147,14 @@ def fill(store: RayStore, drives: Sequence[NuScenes], encoder: Encoder, share: s
             store.write(keyframe.token, extract_keyframe(keyframe, store, encoder))
             count += 1
     return count
+
+
+def _fill_apart(options: argparse.Namespace, number: int) -> int:
+    """What `fill` does, of one worker's part, in a process of its own."""
+    encoder = load_encoder(options)
+    share = slice(options.start, options.end)
+    part = slice(number, None, options.workers)
+    return fill(RayStore(options.out), _open(options), encoder, share, part)
 
 
 def load_encoder(options: argparse.Namespace) -> Encoder:
@@ -153,6 +180,7 @@ def add_clip_options(parser: argparse._ActionsContainer) -> None:
     add('--clip-size', type=int, metavar='PX', help='shorter side of pictures that CLIP sees')
     add('--clip-device', default='cpu', help='where CLIP runs (default: cpu)')
     add('--feature-dim', type=int, default=128, help='numbers kept of a feature (default: 128)')
+    add('--reducer', type=Path, help='file of train_clip_reducer (default: one is fitted)')
     add('--rays-a-camera', type=int, default=1024, help='pixels drawn (default: 1024)')
     add('--source', choices=SOURCES, default='pixels', help='even pixels, or where LiDAR hits')
     add('--require-files', action='store_true', help='leave keyframes with missing files out')
@@ -171,17 +199,29 @@ def open_drives(
 def _run(options: argparse.Namespace) -> int:
     if options.start < 0 or (options.end is not None and options.end <= options.start):
         raise LangOccError(f'--start {options.start} --end {options.end} leave no keyframe')
-    drives = open_drives(
+    if options.workers < 1:
+        raise LangOccError(f'--workers must be at least 1, is {options.workers}')
+    drives = _open(options)
+    encoder = load_encoder(options)
+    store = make_store(options.out, drives, encoder, options)
+    if options.workers == 1:
+        count = fill(store, drives, encoder, slice(options.start, options.end))
+    else:
+        # Spawned: what torch and CUDA hold does not survive a fork.
+        with ProcessPoolExecutor(options.workers, multiprocessing.get_context('spawn')) as pool:
+            numbers = range(options.workers)
+            count = sum(pool.map(_fill_apart, [options] * options.workers, numbers))
+    say(f'rays of {count} keyframes added to {options.out}')
+    return 0
+
+
+def _open(options: argparse.Namespace) -> list[NuScenes]:
+    return open_drives(
         options.data,
         cameras=options.cameras,
         lidar=options.source == 'lidar',
         require_files=options.require_files,
     )
-    encoder = load_encoder(options)
-    store = make_store(options.out, drives, encoder, options)
-    count = fill(store, drives, encoder, slice(options.start, options.end))
-    say(f'rays of {count} keyframes added to {options.out}')
-    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -196,7 +236,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add('--start', type=int, default=0, help='first keyframe of this share')
     add('--end', type=int, help='keyframe to stop before')
     add('--seed', type=int, default=0)
-    add('--threads', type=int, default=0, help='CPU threads of torch')
+    add('--workers', type=int, default=1, help='processes, each with its CLIP (default: 1)')
+    add('--threads', type=int, default=0, help='CPU threads of torch in each')
     add_clip_options(parser)
     options = parser.parse_args(arguments)
     return run('extract_rays', lambda: _run(options))

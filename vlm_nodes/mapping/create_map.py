@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from vlm_nodes.clip.projection import FeatureProjection
 from vlm_nodes.command_line import run
 from vlm_nodes.mapping.config import VoxelMapConfig
 from vlm_nodes.mapping.dataset_options import add_dataset_arguments, open_dataset
@@ -130,6 +131,12 @@ def _add_map_options(group: argparse._ArgumentGroup) -> None:
         metavar='N',
         help='numbers kept of a feature; 0 keeps all (default %(default)s)',
     )
+    group.add_argument(
+        '--reducer',
+        type=Path,
+        metavar='FILE',
+        help='reducer of train_clip_reducer, in place of one that is fitted to the recording',
+    )
 
 
 def add_encoder_options(group: argparse._ArgumentGroup) -> None:
@@ -170,6 +177,18 @@ def encoder_from(options: argparse.Namespace) -> DenseEncoder | None:
     )
 
 
+def _projection(path: Path | None, encoder: DenseEncoder | None) -> FeatureProjection | None:
+    if path is None:
+        return None
+    from vlm_nodes.clip.reducer import load_reducer  # torch takes seconds to load
+
+    if encoder is None:
+        raise ValueError('--reducer reduces features of a CLIP: with --model none there are none')
+    reducer = load_reducer(path)
+    reducer.check(encoder.identity, str(path))
+    return reducer.projection
+
+
 def _run(options: argparse.Namespace) -> int:
     if options.out.exists() and not options.overwrite:
         raise ValueError(f'{options.out} exists already: give another name, or --overwrite')
@@ -182,7 +201,12 @@ def _run(options: argparse.Namespace) -> int:
     dataset = open_dataset(options)
     encoder = encoder_from(options)
     start = time.perf_counter()
-    voxel_map = VoxelMap(config, frame_id=dataset.frame_id, encoder=encoder)
+    voxel_map = VoxelMap(
+        config,
+        frame_id=dataset.frame_id,
+        encoder=encoder,
+        projection=_projection(options.reducer, encoder),
+    )
     frames = fuse(dataset, encoder, voxel_map, progress=True)
     seconds = time.perf_counter() - start
     options.out.parent.mkdir(parents=True, exist_ok=True)
