@@ -66,6 +66,17 @@ def test_a_silent_camera_is_not_waited_for_until_it_sends_again():
     assert len(put(held, 'back', 1510, 2.61).images) == 3
 
 
+def test_the_first_image_after_all_were_silent_waits_for_the_others():
+    held = sets()
+    assert put(held, 'front', 9000, 9.0) is None
+    assert put(held, 'left', 9010, 9.01) is None
+    assert len(put(held, 'back', 9020, 9.02).images) == 3
+    # Also where they come more seldom than a camera may be silent; one of them never again.
+    assert put(held, 'front', 13000, 13.0) is None
+    assert put(held, 'left', 13010, 13.01) is None
+    assert list(held.due(13.21).images) == ['front', 'left']
+
+
 def test_images_too_far_apart_are_not_put_together():
     held = sets()
     put(held, 'front', 1000, 0.1)

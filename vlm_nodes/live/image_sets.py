@@ -36,7 +36,7 @@ class ImageSets:
     """Puts the newest images of cameras together; each image is used once.
 
     A set is ready once every camera that lives has an image in it, or when it waited long enough. A
-    camera that sent nothing for some time is not waited for, until it sends again.
+    camera that sent nothing for some time is not waited for, until it sends again, or all do.
 
     Safe to call from several threads. Times are seconds of any clock that never jumps.
     """
@@ -82,6 +82,9 @@ class ImageSets:
             KeyError: There is no such camera.
         """
         with self._lock:
+            if now_s - max(self._seen_s.values()) > self._alive_s:
+                # Nobody sent anything, as at a start: which of them live is not known.
+                self._seen_s = dict.fromkeys(self._seen_s, now_s)
             self._seen_s[camera] = max(now_s, self._seen_s[camera])
             if self._taken_ns is not None and stamp_ns <= self._taken_ns:
                 return None
