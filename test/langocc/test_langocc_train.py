@@ -9,15 +9,17 @@ from small_langocc import GRID, random_rays, random_surround, small_model
 
 from vlm_nodes.clip.label_images import LabelImages
 from vlm_nodes.clip.projection import FeatureProjection
+from vlm_nodes.geometry.rigid import invert
 from vlm_nodes.langocc import evaluate, street_labels, train
 from vlm_nodes.langocc.checkpoint import (
     CONFIG_NAME,
     WEIGHTS_NAME,
+    Checkpoint,
     FeatureSpace,
     load_checkpoint,
     save_checkpoint,
 )
-from vlm_nodes.langocc.data import Batch
+from vlm_nodes.langocc.data import Batch, surround_of
 from vlm_nodes.langocc.errors import LangOccError
 from vlm_nodes.langocc.lifting import RigView
 from vlm_nodes.langocc.losses import LossWeights
@@ -207,6 +209,30 @@ def test_predictions_take_the_cameras_that_are_there(street, trained):
     assert not np.allclose(every.opacity(), some.opacity())
     with pytest.raises(LangOccError, match='CAM_TOP'):
         predictor.predict({'CAM_TOP': np.zeros((2, 2, 3), np.uint8)}, {})
+
+
+def test_networks_that_fuse_an_earlier_moment_are_given_it(street):
+    """As in training: the keyframe before, moved by the vehicle's way since."""
+    drives = NuScenes(street)
+    space = FeatureSpace('tiny', None, 'tiny/x/value', None)
+    predictor = Predictor(Checkpoint(small_model(previous=True).eval(), space, {}))
+    config = predictor.config
+    first, second = drives[0], drives[1]
+    alone = predictor.predict_keyframe(second).opacity()
+    fused = predictor.predict_place(drives, 1).opacity()
+    assert np.abs(fused - alone).max() > 1e-4
+    np.testing.assert_array_equal(
+        predictor.predict_place(drives, 0).opacity(), predictor.predict_keyframe(first).opacity()
+    )
+    now, then = (surround_of(keyframe, config) for keyframe in (second, first))
+    pose = torch.from_numpy(invert(first.map_from_ego) @ second.map_from_ego).float()[None]
+    with torch.no_grad():
+        volume = predictor.model(
+            *(Surround(images[None].float() / 255, [rig]) for images, rig in (now, then)), pose
+        )
+    edge = config.grid.voxel_m
+    expected = 1 - np.exp(-volume.density[0, 0].numpy() * edge)
+    np.testing.assert_allclose(fused, expected, atol=1e-5)
 
 
 def test_pictures_that_are_none_are_refused(street, trained):

@@ -204,6 +204,30 @@ def test_pictures_are_used_from_where_the_vehicle_was(checkpoint, ros_domain):
     np.testing.assert_allclose(invert(behind)[0, 3], 1.0)
 
 
+def test_an_earlier_moment_is_fused_where_the_network_does(tmp_path, ros_domain):
+    """A vehicle that stands: every moment but the first is fused with the same one."""
+    checkpoint = save_small(tmp_path / 'run', previous=True)
+    observer = Observer(ObserverConfig(checkpoint))
+    views = {
+        name: RigView(MOUNTS[name].camera(*SIZE), MOUNTS[name].ego_from_camera) for name in CAMERAS
+    }
+    alone = observer.look(pictures(), views)
+    observer.look(pictures(), views, np.eye(4))
+    fused = observer.look(pictures(), views, np.eye(4))
+    assert len(alone.voxels) != len(fused.voxels) or not np.allclose(
+        alone.voxels.density, fused.voxels.density, rtol=1e-3
+    )
+    observer.forget()
+    again = observer.look(pictures(), views, np.eye(4))
+    np.testing.assert_allclose(again.voxels.density, alone.voxels.density, rtol=1e-4)
+    with occupancy_rig(ros_domain, checkpoint, fixed_frame='odom') as rig:
+        rig.pose = lambda stamp_ns: np.eye(4)
+        rig.uses(*CAMERAS)
+        seen = rig.count('moments seen')
+        rig.until(lambda: rig.count('moments seen') > seen + 2, 'fused moments')
+        check_cloud(rig.next_cloud(), fused)
+
+
 def test_features_are_published_where_they_are_asked_for(checkpoint, ros_domain):
     _, moment = expected(checkpoint)
     with occupancy_rig(ros_domain, checkpoint, publish_features=True) as rig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -37,11 +37,13 @@ class Views:
         images: (H, W, 3) uint8 RGB by camera.
         views: Their calibration.
         complaints: Why cameras whose picture came are not among them, by camera.
+        fixed_from_ego: (4, 4) where the vehicle was, if there is a fixed frame.
     """
 
     images: dict[str, NDArray[np.uint8]]
     views: dict[str, RigView]
     complaints: dict[str, str]
+    fixed_from_ego: Matrix | None = None
 
 
 class _UnusableError(Exception):
@@ -133,6 +135,9 @@ class CameraRig:
                 found.complaints[name] = str(error)
                 continue
             found.images[name], found.views[name] = rgb, view
+        if found.images and self._values['fixed_frame']:
+            # The views needed it, so it is there.
+            return replace(found, fixed_from_ego=self._fixed_from_base(taken, 0.0, stopping))
         return found
 
     def _view(
@@ -154,14 +159,16 @@ class CameraRig:
                 f'{camera.camera.width}x{camera.camera.height}'
             )
         try:
-            pose = self._pose(message.header, taken.stamp_ns, wait_s, stopping)
+            pose = self._pose(message.header, taken, wait_s, stopping)
         except MissingTransformError as error:
             self._unplaced.add(name)
             raise _UnusableError(str(error)) from error
         self._unplaced.discard(name)
         return rgb, RigView(camera.camera, pose)
 
-    def _pose(self, header: Any, stamp_ns: int, wait_s: float, stopping: threading.Event) -> Matrix:
+    def _pose(
+        self, header: Any, taken: ImageSet, wait_s: float, stopping: threading.Event
+    ) -> Matrix:
         """(4, 4) from the camera to where the vehicle's frame is at the moment's stamp."""
 
         def look_up(parent: str, child: str, stamp: Any) -> Matrix:
@@ -170,8 +177,14 @@ class CameraRig:
         base, fixed = self._values['base_frame'], self._values['fixed_frame']
         if not fixed:
             return look_up(base, header.frame_id, header.stamp)
-        now = look_up(fixed, base, messages.stamp_message(stamp_ns))
+        now = self._fixed_from_base(taken, wait_s, stopping)
         return np.asarray(invert(now) @ look_up(fixed, header.frame_id, header.stamp))
+
+    def _fixed_from_base(self, taken: ImageSet, wait_s: float, stopping: threading.Event) -> Matrix:
+        """(4, 4) where the vehicle is at the moment's stamp."""
+        base, fixed = self._values['base_frame'], self._values['fixed_frame']
+        stamp = messages.stamp_message(taken.stamp_ns)
+        return lookup_matrix(self._buffer, fixed, base, stamp, wait_s, stopping)
 
     def _take(self, name: str, stamp_ns: int, message: Any) -> None:
         topic = self._cameras[name].topics['image']

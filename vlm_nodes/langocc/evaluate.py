@@ -53,7 +53,7 @@ def score_occupancy(
     for place in tqdm(range(len(drives)), unit='keyframe', desc='occupancy', disable=None):
         keyframe = drives[place]
         truth = read_occupancy(occupancy_path(drives.root, keyframe.scene, keyframe.token))
-        prediction = predictor.predict_keyframe(keyframe, cameras)
+        prediction = predictor.predict_place(drives, place, cameras)
         semantics = prediction.semantics(texts, threshold)
         score.add(truth, semantics)
         if save is not None:

@@ -124,9 +124,10 @@ class OccupancyNode(Node):
             return
         ready_s = time.monotonic()
         restarts = self._statistics.get('restarts of time')
-        moment = self._observer.look(found.images, found.views)
+        moment = self._observer.look(found.images, found.views, found.fixed_from_ego)
         if self._statistics.get('restarts of time') != restarts:
             self._statistics.count('dropped of another time')
+            self._observer.forget()
             return
         self._last = _Last(moment, taken.stamp_ns)
         self._outputs.show(moment, self._header(taken.stamp_ns))
@@ -151,6 +152,7 @@ class OccupancyNode(Node):
         self.get_logger().warning(f'{why}: pictures and transforms forgotten')
         self._statistics.count('restarts of time')
         self._worker.clear()
+        self._observer.forget()
         self._trouble = {}
         self._last = None
         self._outputs.forget()

@@ -12,11 +12,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm_nodes.geometry.rigid import invert
 from vlm_nodes.langocc.checkpoint import load_checkpoint
 from vlm_nodes.langocc.coverage import Coverage
 from vlm_nodes.langocc.errors import LangOccError
 from vlm_nodes.langocc.lifting import RigView
-from vlm_nodes.langocc.predictor import THRESHOLD, Predictor
+from vlm_nodes.langocc.predictor import THRESHOLD, Earlier, Predictor
 from vlm_nodes.langocc.prompts import OCC3D_PROMPTS, checked_prompts, read_prompts
 from vlm_nodes.langocc.scene import (
     Found,
@@ -30,6 +31,7 @@ from vlm_nodes.langocc.vocabulary import ClassTexts, TextVectors, in_volume
 from vlm_nodes.surround import VoxelGrid
 
 _KEPT_TABLES: Final = 8
+_Look = tuple[Mapping[str, NDArray[np.uint8]], Mapping[str, RigView], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -126,14 +128,36 @@ class Observer:
         self._reading = threading.Lock()
         self._texts = ClassTexts.of(checkpoint, self._encode, _prompts(config))
         self._coverage = Coverage(self.grid)
+        self._last: _Look | None = None
 
-    def look(self, images: Mapping[str, NDArray[np.uint8]], views: Mapping[str, RigView]) -> Moment:
+    def forget(self) -> None:
+        """Time began anew: the last look is none that could be fused."""
+        self._last = None
+
+    def look(
+        self,
+        images: Mapping[str, NDArray[np.uint8]],
+        views: Mapping[str, RigView],
+        fixed_from_ego: NDArray[np.float64] | None = None,
+    ) -> Moment:
         """What there is about the vehicle.
+
+        Args:
+            images: (H, W, 3) uint8 RGB by camera.
+            views: Their calibration.
+            fixed_from_ego: (4, 4) where the vehicle is in a frame that does not move; networks that
+                fuse an earlier moment then take that of the last look.
 
         Raises:
             LangOccError: As of `Predictor.predict`.
         """
-        prediction = self._predictor.predict(images, views)
+        earlier, last = None, self._last
+        if last is not None and fixed_from_ego is not None:
+            earlier = Earlier(last[0], last[1], invert(last[2]) @ fixed_from_ego)
+        prediction = self._predictor.predict(images, views, earlier)
+        self._last = None
+        if fixed_from_ego is not None and self._predictor.config.previous:
+            self._last = (images, views, fixed_from_ego)
         seen = self._coverage.of([views[n] if n in images else None for n in self.cameras])
         return Moment(
             occupied_voxels(prediction, self._texts, self._config.threshold),

@@ -16,17 +16,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vlm_nodes.geometry.rigid import invert
 from vlm_nodes.langocc.checkpoint import Checkpoint
 from vlm_nodes.langocc.data import resized
 from vlm_nodes.langocc.errors import LangOccError
 from vlm_nodes.langocc.lifting import RigView
 from vlm_nodes.langocc.model import Surround, Volume
 from vlm_nodes.langocc.rendering import sample_volume
-from vlm_nodes.surround import Keyframe, VoxelGrid, read_image
+from vlm_nodes.surround import Keyframe, NuScenes, VoxelGrid, read_image
 from vlm_nodes.surround.occupancy import FREE
 
 THRESHOLD: Final = 0.1
 """Opacity of a voxel, seen straight through, from which it counts as occupied."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Pictures of an earlier moment, for networks that fuse one.
+
+    Attributes:
+        images: (H, W, 3) uint8 RGB by camera.
+        views: Calibration, in the ego frame then.
+        then_from_now: (4, 4) from the ego frame now to that one.
+    """
+
+    images: Mapping[str, NDArray[np.uint8]]
+    views: Mapping[str, RigView]
+    then_from_now: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -89,34 +105,66 @@ class Predictor:
         self._device = device
 
     def predict(
-        self, images: Mapping[str, NDArray[np.uint8]], views: Mapping[str, RigView]
+        self,
+        images: Mapping[str, NDArray[np.uint8]],
+        views: Mapping[str, RigView],
+        earlier: Earlier | None = None,
     ) -> Prediction:
         """What there is about the vehicle.
 
         Args:
             images: (H, W, 3) uint8 RGB by camera; some of the network's may be missing.
             views: Calibration of these pictures.
+            earlier: An earlier moment; of no effect where the network does not fuse one.
 
         Raises:
             LangOccError: There is no picture of the network's cameras, or one is no picture, or
                 of another size than its calibration.
         """
         now = self._surround(images, views)
+        then, pose = None, None
+        if self.config.previous and earlier is not None:
+            then = self._surround(earlier.images, earlier.views)
+            pose = torch.from_numpy(earlier.then_from_now.astype(np.float32))[None]
+            pose = pose.to(self._device)
         with torch.inference_mode():
-            return Prediction(self.model(now), self.config.grid)
+            return Prediction(self.model(now, then, pose), self.config.grid)
 
     def predict_keyframe(
-        self, keyframe: Keyframe, cameras: tuple[str, ...] | None = None
+        self,
+        keyframe: Keyframe,
+        cameras: tuple[str, ...] | None = None,
+        previous: Keyframe | None = None,
     ) -> Prediction:
         """The same for a keyframe on disk, of all its cameras or of some.
+
+        Args:
+            keyframe: To look at.
+            cameras: Names; None takes all.
+            previous: The one before it in its drive; not read where the network fuses none.
 
         Raises:
             SurroundError: A picture cannot be read.
             LangOccError: As of `predict`.
         """
-        names = [n for n in keyframe.cameras if cameras is None or n in cameras]
-        views = {n: RigView(keyframe.cameras[n].camera, keyframe.ego_from_camera(n)) for n in names}
-        return self.predict({n: read_image(keyframe.cameras[n]) for n in names}, views)
+        earlier = None
+        if self.config.previous and previous is not None:
+            pose = invert(previous.map_from_ego) @ keyframe.map_from_ego
+            earlier = Earlier(*_read(previous, cameras), pose)
+        return self.predict(*_read(keyframe, cameras), earlier)
+
+    def predict_place(
+        self, drives: NuScenes, place: int, cameras: tuple[str, ...] | None = None
+    ) -> Prediction:
+        """The same for a place of a data set, with the keyframe before it where there is one.
+
+        Raises:
+            SurroundError: A picture cannot be read.
+            LangOccError: As of `predict`.
+        """
+        before = drives.neighbours(place, before=1, after=0)[0]
+        previous = drives[before] if self.config.previous and before != place else None
+        return self.predict_keyframe(drives[place], cameras, previous)
 
     def _surround(
         self, images: Mapping[str, NDArray[np.uint8]], views: Mapping[str, RigView]
@@ -136,6 +184,14 @@ class Predictor:
         planes: Tensor = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
         rig = [views[name] if name in images else None for name in config.cameras]
         return Surround(planes[None].to(self._device), [rig])
+
+
+def _read(
+    keyframe: Keyframe, cameras: tuple[str, ...] | None
+) -> tuple[dict[str, NDArray[np.uint8]], dict[str, RigView]]:
+    names = [n for n in keyframe.cameras if cameras is None or n in cameras]
+    views = {n: RigView(keyframe.cameras[n].camera, keyframe.ego_from_camera(n)) for n in names}
+    return {n: read_image(keyframe.cameras[n]) for n in names}, views
 
 
 def _check(name: str, image: NDArray[np.uint8], views: Mapping[str, RigView]) -> None:

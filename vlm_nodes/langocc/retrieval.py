@@ -129,7 +129,7 @@ def score_retrieval(
             raise LangOccError(f'keyframe {token!r} has no LiDAR sweep: open with lidar=True')
         points = transform_points(keyframe.lidar.ego_from_lidar, read_points(keyframe.lidar)[:, :3])
         inside = predictor.config.grid.voxel_of(points)[1]
-        features = predictor.predict_keyframe(keyframe).features_at(points[inside])
+        features = predictor.predict_place(data, place).features_at(points[inside])
         vectors = in_volume(predictor.checkpoint, encode, [query.query for query in group])
         for query, vector in zip(group, vectors, strict=True):
             if len(query.wanted) != len(points):
