@@ -20,17 +20,21 @@ from rclpy.parameter_client import AsyncParameterClient
 from std_msgs.msg import String
 
 from vlm_nodes.clip.encoder import Encoder
+from vlm_nodes.clip_vlm.parameters import PARAMETERS as CLIP_VLM
 from vlm_nodes.cliport.backbones import FrozenClip
 from vlm_nodes.cliport.checkpoint import save_checkpoint
 from vlm_nodes.cliport.config import ModelConfig
 from vlm_nodes.cliport.model import CliportModel
+from vlm_nodes.cliport.parameters import PARAMETERS as CLIPORT
 from vlm_nodes.langocc.checkpoint import FeatureSpace
 from vlm_nodes.langocc.checkpoint import save_checkpoint as save_langocc
 from vlm_nodes.langocc.config import LangOccConfig
 from vlm_nodes.langocc.model import LangOcc
+from vlm_nodes.langocc.parameters import PARAMETERS as LANGOCC
 from vlm_nodes.mapping.parameters import PARAMETERS
 from vlm_nodes.node import LATCHED
 from vlm_nodes.sarnn import Sarnn, SarnnConfig, save_policy
+from vlm_nodes.sarnn.parameters import PARAMETERS as SARNN
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 ABSENT = 'launch and launch_ros have no wheels: run this where ROS 2 is installed'
@@ -52,6 +56,22 @@ def test_every_parameter_in_the_file_has_a_comment():
     ]
     assert len(values) == len(PARAMETERS)
     assert all('  # ' in line for line in values)
+
+
+def test_the_file_of_a_robot_names_parameters_of_its_nodes():
+    content = yaml.safe_load((REPOSITORY / 'config' / 'robot.yaml').read_text())
+    declared = {
+        'mapping_node': PARAMETERS,
+        'policy_node': SARNN,
+        'cliport_node': CLIPORT,
+        'occupancy_node': LANGOCC,
+        'caption_node': CLIP_VLM,
+    }
+    assert list(content) == list(declared)
+    for node, section in content.items():
+        kinds = {parameter.name: type(parameter.default) for parameter in declared[node]}
+        for name, value in section['ros__parameters'].items():
+            assert kinds[name] is type(value), f'{node}: {name}'
 
 
 # Launches a file as `ros2 launch FILE NAME:=VALUE` does.
@@ -290,6 +310,31 @@ def test_cliport_with_one_camera_listens_where_it_is_told(graph, planner):
         assert {'/wrist/color', '/wrist/camera_info', '/depth'} <= topics(graph)
         assert not {'/rgb', '/camera_info'} & topics(graph)
         ends_well(process)
+
+
+def test_a_robot_comes_up_with_the_rooms_that_are_named(graph, planner, tmp_path):
+    file = tmp_path / 'robot.yaml'
+    cliport = f'cliport_node: {{ros__parameters: {{checkpoint: {planner}, cameras: [wrist]}}}}'
+    file.write_text(f'mapping_node: {{ros__parameters: {{model: none}}}}\n{cliport}\n')
+    arguments = ['rooms:=mapping, cliport', f'params_file:={file}', 'use_sim_time:=true']
+    with launched('bringup.launch.py', *arguments, 'rgb:=/head/rgb') as process:
+        assert parameters(graph, 'checkpoint', 'use_sim_time', of='cliport_node') == {
+            'checkpoint': str(planner),
+            'use_sim_time': True,
+        }
+        assert parameters(graph, 'model', 'use_sim_time') == {'model': 'none', 'use_sim_time': True}
+        assert {'/head/rgb', '/depth', '/wrist/rgb', '/wrist/depth'} <= topics(graph)
+        assert 'policy_node' not in graph.get_node_names()
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=PATIENCE_S)
+        assert output.count('process has finished cleanly') == 2
+        assert 'Traceback' not in output
+
+
+def test_a_robot_has_no_room_that_nobody_knows(prefix):
+    with launched('bringup.launch.py', 'rooms:=mapping,kitchen') as process:
+        output, _ = process.communicate(timeout=PATIENCE_S)
+    assert 'no kitchen; there are mapping, policy, cliport, langocc, clip_vlm' in output
 
 
 def test_the_table_alone_has_nobody_who_plans(graph):

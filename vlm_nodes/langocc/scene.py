@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +17,6 @@ from vlm_nodes.surround.occupancy import CLASSES, FREE
 UNKNOWN = -1
 """Cell of a plan that no camera looks at."""
 
-_CLEAREST: Final = 1e-6
-"""What light is left behind the densest voxel that can be told from one without any."""
-
 
 @dataclass(frozen=True)
 class Voxels:
@@ -28,7 +24,7 @@ class Voxels:
 
     Attributes:
         points_m: (N, 3) float32 their middles, in the ego frame.
-        density: (N,) float32 1/m, which gives the voxel its opacity.
+        density: (N,) float32 1/m.
         classes: (N,) uint8 Occ3D's numbers.
         scores: (N,) float32 cosine with the class's best prompt.
         hidden: (N, C) float32 unit features.
@@ -51,12 +47,10 @@ class Voxels:
 
 def occupied_voxels(prediction: Prediction, texts: ClassTexts, threshold: float) -> Voxels:
     """The voxels of at least so much opacity, and what they are."""
-    opacity = prediction.opacity()
-    filled = opacity >= threshold
+    filled = prediction.occupied(threshold)
     hidden = prediction.hidden()[filled]
     classes, scores = texts.classify(hidden)
-    clear = np.maximum(1 - opacity[filled], _CLEAREST)
-    density = -np.log(clear) / prediction.grid.voxel_m
+    density = prediction.volume.density[0, 0].cpu().numpy()[filled]
     points = prediction.grid.centres()[filled].astype(np.float32)
     return Voxels(points, density.astype(np.float32), classes, scores, hidden)
 
