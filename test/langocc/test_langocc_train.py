@@ -24,7 +24,7 @@ from vlm_nodes.langocc.errors import LangOccError
 from vlm_nodes.langocc.lifting import RigView
 from vlm_nodes.langocc.losses import LossWeights
 from vlm_nodes.langocc.model import Surround
-from vlm_nodes.langocc.predictor import Predictor
+from vlm_nodes.langocc.predictor import Prediction, Predictor
 from vlm_nodes.langocc.prompts import OCC3D_PROMPTS
 from vlm_nodes.langocc.retrieval import PointQueries, score_retrieval, write_benchmark
 from vlm_nodes.langocc.street_queries import street_queries, visible_points
@@ -230,9 +230,7 @@ def test_networks_that_fuse_an_earlier_moment_are_given_it(street):
         volume = predictor.model(
             *(Surround(images[None].float() / 255, [rig]) for images, rig in (now, then)), pose
         )
-    edge = config.grid.voxel_m
-    expected = 1 - np.exp(-volume.density[0, 0].numpy() * edge)
-    np.testing.assert_allclose(fused, expected, atol=1e-5)
+    np.testing.assert_allclose(fused, Prediction(volume, config.grid).opacity(), atol=1e-5)
 
 
 def test_pictures_that_are_none_are_refused(street, trained):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from vlm_nodes.surround.occupancy import CLASSES, FREE
 UNKNOWN = -1
 """Cell of a plan that no camera looks at."""
 
+_CLEAREST: Final = 1e-6
+"""What light is left behind the densest voxel that can be told from one without any."""
+
 
 @dataclass(frozen=True)
 class Voxels:
@@ -24,7 +28,7 @@ class Voxels:
 
     Attributes:
         points_m: (N, 3) float32 their middles, in the ego frame.
-        density: (N,) float32 1/m.
+        density: (N,) float32 1/m, which gives the voxel its opacity.
         classes: (N,) uint8 Occ3D's numbers.
         scores: (N,) float32 cosine with the class's best prompt.
         hidden: (N, C) float32 unit features.
@@ -47,10 +51,12 @@ class Voxels:
 
 def occupied_voxels(prediction: Prediction, texts: ClassTexts, threshold: float) -> Voxels:
     """The voxels of at least so much opacity, and what they are."""
-    filled = prediction.occupied(threshold)
+    opacity = prediction.opacity()
+    filled = opacity >= threshold
     hidden = prediction.hidden()[filled]
     classes, scores = texts.classify(hidden)
-    density = prediction.volume.density[0, 0].cpu().numpy()[filled]
+    clear = np.maximum(1 - opacity[filled], _CLEAREST)
+    density = -np.log(clear) / prediction.grid.voxel_m
     points = prediction.grid.centres()[filled].astype(np.float32)
     return Voxels(points, density.astype(np.float32), classes, scores, hidden)
 
