@@ -153,3 +153,20 @@ def test_what_cannot_be_done_is_said_in_a_line(tmp_path, table, capsys):
 def test_a_table_that_makes_no_sense_is_named(tmp_path, lines, says):
     with pytest.raises(TableError, match=says):
         read_caption_rows(write_table(tmp_path / 'captions.csv', *lines), 'bag')
+
+
+def test_what_can_be_had_of_a_damaged_bag_is_taken_where_that_is_asked_for(tmp_path, capsys):
+    bag = record(tmp_path / 'drive')
+    (file,) = bag.glob('*.mcap')
+    content = file.read_bytes()
+    # The recorder was killed: the index at the end is missing.
+    file.write_bytes(content[: int(len(content) * 0.6)])
+    table = write_table(tmp_path / 'captions.csv', 'time_s,caption', '0.1,First.', '0.9,Last.')
+    assert convert(file, table, tmp_path / 'out') == 2
+    assert 'drive' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+    assert convert(file, table, tmp_path / 'out', '--recover', '--slop-s', 0.02) == 0
+    said = capsys.readouterr().out
+    assert '2 samples read, 1 kept' in said
+    assert 'problem: ' in said
+    assert [sample.caption for sample in open_overlap(tmp_path / 'out')] == ['First.']

@@ -362,11 +362,21 @@ def test_an_export_with_gaps_is_counted(tmp_path):
 
 @pytest.mark.parametrize(
     'path',
-    ['../secret.jpg', '/etc/passwd', 'images\\..\\..\\secret.jpg', 'C:\\secret.jpg', 'link/x.jpg'],
+    [
+        '../secret.jpg',
+        '/etc/passwd',
+        'images\\..\\..\\secret.jpg',
+        'C:\\secret.jpg',
+        '',
+        'link/x.jpg',
+        'images/link.jpg',
+    ],
 )
 def test_a_path_that_leaves_an_export_is_refused(tmp_path, path):
     (tmp_path / 'export').mkdir()
     (tmp_path / 'export/link').symlink_to(tmp_path)
+    (tmp_path / 'export/images').mkdir()
+    (tmp_path / 'export/images/link.jpg').symlink_to(tmp_path / 'secret.jpg')
     row = {'token': 'a', 'images': {FRONT: path}, 'caption': 'A.'}
     with pytest.raises(ClipVlmError, match=r'manifest\.json, sample 1: path .* leaves .*refused'):
         overlap(write_overlap(tmp_path / 'export', [row]))

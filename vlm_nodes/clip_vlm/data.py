@@ -49,7 +49,12 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         default='overall',
         help='how a caption of several parts becomes one text (default: overall)',
     )
-    add('--cameras', nargs='+', metavar='CAM', help='which, in order (default: all)')
+    add(
+        '--cameras',
+        nargs='+',
+        metavar='CAM',
+        help="which, in order (default: nuScenes' six, or the manifest's)",
+    )
     add('--require-files', action='store_true', help='skip samples with missing pictures')
     add('--max-samples', type=int, metavar='N', help='keep the first N')
 

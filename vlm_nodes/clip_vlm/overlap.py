@@ -7,6 +7,7 @@ DIR/images/TOKEN/CAM.jpg
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ MANIFEST: Final = 'manifest.json'
 CAPTIONS: Final = 'captions.json'
 IMAGES: Final = 'images'
 FORMAT: Final = 1
+_SLASHES: Final = re.compile(r'[/\\]+')
 _NAME: Final = re.compile(r'[A-Za-z0-9_-][A-Za-z0-9_.-]*')
 
 
@@ -50,14 +52,12 @@ def open_overlap(
     if not isinstance(rows, list):
         raise ClipVlmError(f"{path} has no list 'samples'")
     chosen = _cameras(cameras, manifest.get('cameras'), path)
-    tally = Tally(max_samples=max_samples)
+    tally, inside = Tally(max_samples=max_samples), _PathsInside(folder)
     samples: list[CaptionedViews] = []
     for number, row in enumerate(rows, start=1):
         where = f'{path}, sample {number}'
         token, images, caption = _checked(row, where)
-        pictures = {
-            name: path_inside(folder, images[name], where) for name in chosen if name in images
-        }
+        pictures = {name: inside.path(images[name], where) for name in chosen if name in images}
         if captions_needed and caption is None:
             tally.skipped[NO_CAPTION] += 1
         elif not tally.skips(pictures, len(samples), require_files=require_files):
@@ -65,23 +65,39 @@ def open_overlap(
     return SampleSet.of(samples, chosen, tally)
 
 
-def path_inside(folder: Path, name: str, where: str) -> Path:
-    """A path below a folder, from a relative name with either kind of slash.
+class _PathsInside:
+    """Paths below a folder, from relative names with either kind of slash."""
 
-    Raises:
-        ClipVlmError: The name is whole, or leads out of the folder, maybe by a link.
-    """
-    parts = [part for part in re.split(r'[/\\]+', name) if part not in ('', '.')]
-    is_whole = name[:1] in ('/', '\\') or name[1:2] == ':'
-    path = folder.joinpath(*parts)
-    if (
-        is_whole
-        or not parts
-        or '..' in parts
-        or not path.resolve().is_relative_to(folder.resolve())
-    ):
-        raise ClipVlmError(f'{where}: path {name!r} leaves {folder}, which is refused')
-    return path
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._root = folder, os.path.realpath(folder)
+        self._is_inside: dict[str, bool] = {}
+
+    def path(self, name: str, where: str) -> Path:
+        """The path.
+
+        Raises:
+            ClipVlmError: The name is whole, or leads out of the folder, maybe by a link.
+        """
+        parts = [part for part in _SLASHES.split(name) if part not in ('', '.')]
+        is_whole = name[:1] in ('/', '\\') or name[1:2] == ':'
+        if not is_whole and parts and '..' not in parts:
+            path = os.path.join(self._folder, *parts)  # noqa: PTH118 - ten times as quick
+            if not self._leaves(path):
+                return Path(path)
+        raise ClipVlmError(f'{where}: path {name!r} leaves {self._folder}, which is refused')
+
+    def _leaves(self, path: str) -> bool:
+        """Whether links lead out; each folder is followed once."""
+        above, _ = os.path.split(path)
+        if above not in self._is_inside:
+            self._is_inside[above] = self._ends_inside(above)
+        return not self._is_inside[above] or (
+            os.path.islink(path) and not self._ends_inside(path)  # noqa: PTH114
+        )
+
+    def _ends_inside(self, path: str) -> bool:
+        real = os.path.realpath(path)
+        return real == self._root or real.startswith(self._root.rstrip(os.sep) + os.sep)
 
 
 def is_file_name(text: str) -> bool:
