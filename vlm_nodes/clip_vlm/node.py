@@ -86,7 +86,7 @@ class CaptionNode(Node):
         )
         self._serve()
         self.get_logger().info(
-            f'looking through {", ".join(self._sets.names)} with {values["checkpoint"]}'
+            f'looking through {", ".join(self._sets.cameras)} with {values["checkpoint"]}'
         )
 
     def destroy_node(self) -> None:

@@ -17,16 +17,14 @@ from tf2_ros import Buffer, TransformListener
 from vlm_nodes import messages
 from vlm_nodes.geometry.rigid import invert
 from vlm_nodes.langocc.lifting import RigView
-from vlm_nodes.live.camera_images import INFO, CameraImages, CameraTopicNames
-from vlm_nodes.live.image_sets import ImageSet, ImageSets
-from vlm_nodes.live.stamps import StampWatch
-from vlm_nodes.node import STEADY
+from vlm_nodes.live.camera_images import INFO
+from vlm_nodes.live.camera_sets import CameraSets
+from vlm_nodes.live.image_sets import ImageSet
 from vlm_nodes.transforms import MissingTransformError, lookup_matrix
 
 Matrix = NDArray[np.float64]
 
 _POLL_S: Final = 0.01
-_LOOK_S: Final = 0.02
 
 
 @dataclass(frozen=True)
@@ -75,44 +73,21 @@ class CameraRig:
             on_restart: Told where time began anew, after everything was forgotten.
         """
         self.names = tuple(names)
-        self._node, self._values = node, values
-        self._on_set, self._on_restart = on_set, on_restart
-        self._stamps = StampWatch()
-        self._sets = ImageSets(
-            self.names,
-            slop_s=values['set_slop_s'],
-            wait_s=values['set_wait_s'],
-            alive_s=values['camera_alive_s'],
-            now_s=time.monotonic(),
-        )
+        self._values, self._on_restart = values, on_restart
         self._buffer = Buffer(cache_time=Duration(seconds=values['tf_cache_s']))
         self._listener = TransformListener(self._buffer, node)
         self._unplaced: set[str] = set()
-        topics = CameraTopicNames(
-            image=values['image_topic'],
-            info=values['info_topic'],
-            compressed=values['image_transport'] == 'compressed',
-            reliability=values['sensor_reliability'],
-            slop_s=values['set_slop_s'],
+        self._sets = CameraSets(
+            node, self.names, values, on_set, self._forget, info=values['info_topic']
         )
-        self._cameras = {n: CameraImages(node, n, topics, self._take) for n in self.names}
-        node.create_timer(_LOOK_S, self._look, clock=STEADY)
 
     def restart(self, why: str) -> None:
         """Time began anew: forget images and transforms."""
-        self._buffer.clear()
-        self._stamps.clear()
-        self._sets.clear(time.monotonic())
-        self._on_restart(why)
+        self._sets.restart(why)
 
     def complaints(self, patience_s: float) -> dict[str, str]:
         """What is wrong with cameras of which nothing could be used for so long, by camera."""
-        now_s, count = time.monotonic(), self._node.count_publishers
-        return {
-            name: complaint
-            for name, camera in self._cameras.items()
-            if (complaint := camera.watch.complaint(now_s, patience_s, count))
-        }
+        return self._sets.complaints(patience_s)
 
     def views(self, taken: ImageSet, stopping: threading.Event) -> Views:
         """Pictures as the network takes them; waits for tf and camera_info.
@@ -143,7 +118,7 @@ class CameraRig:
     def _view(
         self, name: str, taken: ImageSet, wait_s: float, stopping: threading.Event
     ) -> tuple[NDArray[np.uint8], RigView]:
-        message, camera = taken.images[name], self._cameras[name]
+        message, camera = taken.images[name], self._sets.cameras[name]
         try:
             rgb = messages.rgb_from_image(message)
         except messages.MessageError as error:
@@ -186,20 +161,6 @@ class CameraRig:
         stamp = messages.stamp_message(taken.stamp_ns)
         return lookup_matrix(self._buffer, fixed, base, stamp, wait_s, stopping)
 
-    def _take(self, name: str, stamp_ns: int, message: Any) -> None:
-        topic = self._cameras[name].topics['image']
-        if self._stamps.jumped_back(topic, stamp_ns):
-            self.restart(f'stamps of {topic} jumped back')
-        self._hand_over(self._sets.put(name, stamp_ns, message, time.monotonic()))
-
-    def _look(self) -> None:
-        self._hand_over(self._sets.due(time.monotonic()))
-
-    def _hand_over(self, ready: ImageSet | None) -> None:
-        if ready is None:
-            return
-        now_s = time.monotonic()
-        for name in ready.images:
-            if self._cameras[name].camera is not None:
-                self._cameras[name].watch.saw_pair(now_s)
-        self._on_set(ready)
+    def _forget(self, why: str) -> None:
+        self._buffer.clear()
+        self._on_restart(why)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from vlm_nodes.langocc.observer import ObserverConfig
 from vlm_nodes.langocc.predictor import THRESHOLD
 from vlm_nodes.langocc.scene import PlanConfig
+from vlm_nodes.live.camera_sets import SET_PARAMETERS
 from vlm_nodes.node import Parameter
 from vlm_nodes.surround import VoxelGrid
 
@@ -45,41 +46,8 @@ PARAMETERS: Final = (
         [''],
         "Those of the checkpoint's cameras that there are; empty: all of them.",
     ),
-    Parameter('image_topic', 'image_raw', 'Pictures are on NAME/image_topic.'),
+    *SET_PARAMETERS,
     Parameter('info_topic', 'camera_info', 'Intrinsics are on NAME/info_topic.'),
-    Parameter(
-        'image_transport',
-        'raw',
-        'raw: sensor_msgs/Image. compressed: CompressedImage on NAME/image_topic/compressed.',
-        choices=('raw', 'compressed'),
-    ),
-    Parameter(
-        'sensor_reliability',
-        'best_effort',
-        'best_effort hears every publisher; reliable loses no image of publishers that are.',
-        choices=('best_effort', 'reliable'),
-    ),
-    Parameter(
-        'set_slop_s',
-        0.1,
-        'How far apart the stamps of pictures of one moment may be, in seconds.',
-        low=0.0,
-        high=10.0,
-    ),
-    Parameter(
-        'set_wait_s',
-        0.15,
-        'How long a moment waits for pictures of its last cameras, in seconds.',
-        low=0.0,
-        high=10.0,
-    ),
-    Parameter(
-        'camera_alive_s',
-        2.0,
-        'A camera that is silent for so long is not waited for, in seconds.',
-        low=0.1,
-        high=3600.0,
-    ),
     # Frames
     Parameter(
         'base_frame',

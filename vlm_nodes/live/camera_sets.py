@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from rclpy.node import Node
 
-from vlm_nodes.live.camera_images import IMAGE, CameraImages, CameraTopicNames
+from vlm_nodes.live.camera_images import IMAGE, INFO, CameraImages, CameraTopicNames
 from vlm_nodes.live.image_sets import ImageSet, ImageSets
 from vlm_nodes.live.stamps import StampWatch
 from vlm_nodes.node import STEADY, Parameter
@@ -47,17 +47,17 @@ SET_PARAMETERS: Final = (
         'camera_alive_s',
         2.0,
         'A camera that is silent for so long is not waited for, in seconds.',
-        low=0.0,
+        low=0.1,
         high=3600.0,
     ),
 )
 
 
 class CameraSets:
-    """Subscribes to pictures alone, without intrinsics, and hands over those of one moment.
+    """Subscribes to pictures, maybe to intrinsics, and hands over pictures of one moment.
 
     Attributes:
-        names: Of the cameras.
+        cameras: By name.
     """
 
     def __init__(
@@ -67,6 +67,8 @@ class CameraSets:
         values: Mapping[str, Any],
         on_set: Callable[[ImageSet], None],
         on_restart: Callable[[str], None],
+        *,
+        info: str = '',
     ) -> None:
         """Listen.
 
@@ -75,13 +77,14 @@ class CameraSets:
             names: Of the cameras, which their topics begin with.
             values: Of `SET_PARAMETERS`.
             on_set: Told of pictures that belong together.
-            on_restart: Told where time began anew, after everything was forgotten.
+            on_restart: Told where time began anew, after images were forgotten.
+            info: Intrinsics are on NAME/info, and a camera without them is of no use; '' where
+                they are not needed.
         """
-        self.names = tuple(names)
         self._node, self._on_set, self._on_restart = node, on_set, on_restart
         self._stamps = StampWatch()
         self._sets = ImageSets(
-            self.names,
+            names,
             slop_s=values['set_slop_s'],
             wait_s=values['set_wait_s'],
             alive_s=values['camera_alive_s'],
@@ -89,12 +92,14 @@ class CameraSets:
         )
         topics = CameraTopicNames(
             image=values['image_topic'],
-            info='',
+            info=info,
             compressed=values['image_transport'] == 'compressed',
             reliability=values['sensor_reliability'],
             slop_s=values['set_slop_s'],
         )
-        self._cameras = {name: CameraImages(node, name, topics, self._take) for name in self.names}
+        self.cameras: Mapping[str, CameraImages] = {
+            name: CameraImages(node, name, topics, self._take) for name in names
+        }
         node.create_timer(_LOOK_S, self._look, clock=STEADY)
 
     def restart(self, why: str) -> None:
@@ -104,16 +109,16 @@ class CameraSets:
         self._on_restart(why)
 
     def complaints(self, patience_s: float) -> dict[str, str]:
-        """What is wrong with cameras whose pictures were in no set for so long, by camera."""
+        """What is wrong with cameras of which nothing could be used for so long, by camera."""
         now_s, count = time.monotonic(), self._node.count_publishers
         return {
             name: complaint
-            for name, camera in self._cameras.items()
+            for name, camera in self.cameras.items()
             if (complaint := camera.watch.complaint(now_s, patience_s, count))
         }
 
     def _take(self, name: str, stamp_ns: int, message: Any) -> None:
-        topic = self._cameras[name].topics[IMAGE]
+        topic = self.cameras[name].topics[IMAGE]
         if self._stamps.jumped_back(topic, stamp_ns):
             self.restart(f'stamps of {topic} jumped back')
         self._hand_over(self._sets.put(name, stamp_ns, message, time.monotonic()))
@@ -126,5 +131,7 @@ class CameraSets:
             return
         now_s = time.monotonic()
         for name in ready.images:
-            self._cameras[name].watch.saw_pair(now_s)
+            camera = self.cameras[name]
+            if INFO not in camera.topics or camera.camera is not None:
+                camera.watch.saw_pair(now_s)
         self._on_set(ready)
