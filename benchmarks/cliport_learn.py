@@ -10,7 +10,7 @@ the policy of put-block-in-bowl that its seen colours chose is tested on them as
 
     seen                  mean reward on test tables of put-block-in-bowl-seen-colors
     unseen                of put-block-in-bowl-unseen-colors
-    second_task           of towers-of-hanoi-seq-seen-colors
+    second_task           of towers-of-hanoi-seq-seen-colors, of which a move is worth 1/7
     *_success             share of these episodes in which all was done
     *_low, *_high         95 % interval of that share (Clopper and Pearson)
     follows_wrong_colour  put-block-in-bowl with another colour said than the table asks for, of the
@@ -70,6 +70,12 @@ class Told:
     def instruction(self) -> str:
         """What is said."""
         return 'put the {} blocks in a {} bowl'.format(*self.said)
+
+
+def test_seed(number: int) -> int:
+    """A seed of test tables, which no demonstration has, for any number."""
+    is_one = number >= TEST_FROM and number % 2 == 1
+    return number if is_one else seed_of('test', number)
 
 
 def command(module: str, *words: object) -> list[str]:
@@ -245,7 +251,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     default = [seed_of('test', index) for index in range(EPISODES)]
-    parser.add_argument('--seeds', type=int, nargs='+', default=default, help='of test tables')
+    seeds = (
+        f'of test tables, which are odd and from {TEST_FROM} on; of other numbers, n is the nth '
+        f'table after the first (default: the first {EPISODES})'
+    )
+    parser.add_argument('--seeds', type=int, nargs='+', default=default, help=seeds)
     parser.add_argument('--training-seed', type=int, default=0)
     parser.add_argument('--data', type=Path, help='demonstrations that were recorded before')
     parser.add_argument('--policy', type=Path, help='folder with the policies of a run before')
@@ -253,8 +263,9 @@ def main() -> None:
     parser.add_argument('--workers', type=int, default=2, help='processes that play (default 2)')
     parser.add_argument('--quick', action='store_true', help='a smoke run: figures mean nothing')
     options = parser.parse_args()
-    if early := [seed for seed in options.seeds if seed < TEST_FROM or seed % 2 == 0]:
-        parser.error(f'{early}: test tables have odd seeds from {TEST_FROM} on')
+    if negative := [seed for seed in options.seeds if seed < 0]:
+        parser.error(f'--seeds {negative}: seeds are not negative')
+    options.seeds = list(dict.fromkeys(map(test_seed, options.seeds)))
     if options.quick:
         options.seeds = options.seeds[:1]
     figures = measure(options)
