@@ -27,7 +27,7 @@ PARAMETERS = (
     Parameter(
         'precision',
         'fp32',
-        'fp16 and bf16 are faster on a GPU.',
+        'bf16 and fp16 are faster on a GPU; bf16 also on a CPU that computes in it (AMX).',
         choices=('fp32', 'fp16', 'bf16'),
     ),
     Parameter(
