@@ -144,7 +144,8 @@ def _pull(context: Tensor, depth: Tensor, table: Table, config: LangOccConfig) -
             depth[n][None, None], places[None, None, None], padding_mode='border',
             align_corners=False,
         )[0, 0, 0, 0]  # fmt: skip
-        total.index_add_(0, table.voxel[start:end], (seen * chance).T)
+        # Looked up in float32 under autocast, whatever the features are.
+        total.index_add_(0, table.voxel[start:end], (seen * chance).T.to(total.dtype))
     return total * table.share.to(total.dtype)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 import time
 import warnings
@@ -218,6 +219,8 @@ def _check(options: argparse.Namespace) -> None:
             raise LangOccError(f'--{name.replace("_", "-")} must be at least 1')
     if not 0 <= options.ema < 1:
         raise LangOccError(f'--ema must be at least 0 and below 1, is {options.ema}')
+    if not _is_first():
+        return
     if options.resume:
         if not (options.out / LAST).is_file():
             raise LangOccError(f'there is nothing to resume: no file {options.out / LAST}')
@@ -227,8 +230,15 @@ def _check(options: argparse.Namespace) -> None:
         )
 
 
+def _is_first() -> bool:
+    """Whether this process was started by somebody: Lightning starts those of further devices."""
+    return os.environ.get('LOCAL_RANK', '0') == '0'
+
+
 def _keep_options(options: argparse.Namespace, config: LangOccConfig) -> None:
     """Write down what is trained; a resumed training must be of the same network and length."""
+    if not _is_first():
+        return
     path = options.out / OPTIONS
     page = {
         'options': json.loads(json.dumps(vars(options), default=str)),
