@@ -3,6 +3,7 @@
 import pytest
 from caption_rig import ENDLESS, PROMPT, THREE, caption, caption_rig, picture, save_model
 from rclpy.parameter import Parameter
+from rosgraph_msgs.msg import Clock
 
 from vlm_nodes import messages
 from vlm_nodes.clip_vlm.captioner import Captioner
@@ -254,6 +255,27 @@ def test_time_that_begins_anew_ends_the_text_and_the_next_pictures_are_used(ros_
         assert answer.success
         assert answer.stamp.sec == 10
         assert int(rig.values()[1]['restarts of time']) >= 1
+
+
+def test_simulated_time_that_stands_still_is_said_and_one_that_jumps_back_noticed(
+    ros_domain, checkpoint
+):
+    with caption_rig(ros_domain, checkpoint, use_sim_time=True, image_timeout_s=0.5) as rig:
+        rig.silent.update(THREE)
+        assert 'nobody publishes /clock' in rig.ask().message
+        clock = rig.robot.create_publisher(Clock, '/clock', 10)
+        now = Clock(clock=messages.stamp_message(100 * SECOND_NS))
+        rig.robot.create_timer(0.05, lambda: clock.publish(now))
+        rig.stamp_ns = 100 * SECOND_NS
+        rig.silent.clear()
+        rig.until(lambda: rig.ask().success, 'an answer')
+        restarts = int(rig.values()[1].get('restarts of time', 0))
+        rig.silent.update(THREE)  # the clock alone tells
+        now.clock.sec = 10
+        rig.until(lambda: int(rig.values()[1].get('restarts of time', 0)) > restarts, 'the jump')
+        rig.stamp_ns = 10 * SECOND_NS
+        rig.silent.clear()
+        rig.until(lambda: rig.ask().stamp.sec == 10, 'an answer of the time after it')
 
 
 def test_the_node_ends_while_it_speaks(ros_domain, checkpoint):

@@ -91,6 +91,7 @@ class CaptionNode(Node):
 
     def destroy_node(self) -> None:
         """End what is being said, then everything else."""
+        self._worker.stopping.set()  # what begins from now on is over at once
         self._end('the node ends', lambda request: True)
         self._worker.stop(timeout_s=1.0)
         super().destroy_node()
@@ -303,6 +304,8 @@ class CaptionNode(Node):
         """While a request may be ended."""
         with self._lock:
             self._active.add(request)
+        if self._worker.stopping.is_set():
+            request.end('the node ends')
         try:
             yield
         finally:
