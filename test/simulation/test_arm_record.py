@@ -12,6 +12,7 @@ from vlm_nodes.simulation.arm.kinematics import JOINTS
 from vlm_nodes.simulation.arm.placement import make_scene
 from vlm_nodes.simulation.arm.record_arm import main, takes
 from vlm_nodes.simulation.arm.recorder.episode_bag import EpisodeMessages
+from vlm_nodes.simulation.arm.recorder.node import LEAST_TICKS, MOST_TICKS
 from vlm_nodes.simulation.arm.tactile import tactile_image
 from vlm_nodes.simulation.arm.tasks import PUSH, REACH_RED, TASKS
 
@@ -66,7 +67,7 @@ def test_bags_become_a_training_set_with_all_streams(data):
         for length, stamps, valid in zip(
             array['lengths'], array['stamps'], array['valid_color'], strict=True
         ):
-            assert 41 <= length <= 81
+            assert LEAST_TICKS < length <= MOST_TICKS + 1
             assert valid[:length].all()
             np.testing.assert_allclose(np.diff(stamps[:length]), 1e8, atol=1)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vlm_nodes.simulation.arm.expert import ArmExpert, Shake, sight_from_truth
-from vlm_nodes.simulation.arm.kinematics import JOINTS, joints_for_tip
+from vlm_nodes.simulation.arm.kinematics import JOINTS, joints_for_tip, tip_position
 from vlm_nodes.simulation.arm.placement import STOP_RANGE_M, make_scene
 from vlm_nodes.simulation.arm.simulator import BASE_FROM_CAMERA, ArmSettings, ArmSimulator
 from vlm_nodes.simulation.arm.tasks import PUSH, REACH_BLUE, REACH_RED, TASKS, held_out_seed
@@ -57,6 +57,24 @@ def test_disturbances_are_not_what_the_expert_intends(simulator):
     assert 5 < stalled.sum() < 55
     # It means to go on all the while.
     assert (np.abs(intended[1:] - commands[1:])[stalled].max(axis=1) > 1e-4).all()
+
+
+def test_on_a_detour_the_finger_rises_while_the_expert_means_to_go_on(simulator):
+    quiet = dict.fromkeys(('noise_rad', 'kick_rad', 'stall_probability'), 0.0)
+    simulator.reset(2, PUSH)
+    expert = ArmExpert(PUSH, shake=Shake(**quiet, detour_probability=0.1), seed=2)
+    rises = []
+    for _ in range(TICKS):
+        tip = tip_position(simulator.world.joint_positions())
+        command = expert.act(sight_from_truth(simulator.truth()))
+        if np.abs(command - expert.intended).max() > 1e-6:
+            led, meant = tip_position(command) - tip, tip_position(expert.intended) - tip
+            rises.append(led[2])
+            assert led[1] > meant[1] - 1e-3  # away from the box, which it means to push
+        simulator.step(command)
+    assert 10 < len(rises) < TICKS / 2
+    assert min(rises) > -2e-3
+    assert simulator.outcome().success
 
 
 def test_an_undisturbed_expert_commands_what_it_intends(simulator):

@@ -42,6 +42,8 @@ _LIFT_M: Final = 0.07
 _ARRIVED_M: Final = 0.012
 _CLEAR_M: Final = 0.03
 _AHEAD_M: Final = 0.05
+# Where a detour leads to, from where the fingertip is: never down, nor at the box.
+_DETOUR_M: Final = ((-0.06, 0.0, 0.03), (0.06, 0.08, 0.10))
 # Aside of the box's middle, above the height to push at, and away from the box.
 _PUSH_FROM_M: Final = (0.018, 0.02, 0.04)
 
@@ -86,6 +88,11 @@ class Shake:
         push_share: how much of all this there is while the box is pushed and when at the aim.
         stall_probability: at a tick, of a stall: the arm stays where it is for a while.
         stall_ticks: the longest stall.
+        detour_probability: at a tick of pushing, of a detour: the finger rises and goes elsewhere
+            for a while, as if the push were done; from there it begins anew. Without, rising would
+            always mean that the stop was felt, and a policy that happens to rise a little would
+            take its task for done.
+        detour_ticks: the longest detour.
         slowest: share of the usual speed that an episode has at least; the rest is drawn.
     """
 
@@ -96,6 +103,8 @@ class Shake:
     push_share: float = 0.1
     stall_probability: float = 0.025
     stall_ticks: int = 8
+    detour_probability: float = 0.04
+    detour_ticks: int = 12
     slowest: float = 0.7
 
 
@@ -133,7 +142,8 @@ class ArmExpert:
         self._rng = np.random.default_rng([seed, 43])
         self._noise = np.zeros(4)
         self._pace = self._rng.uniform(shake.slowest, 1.0) if shake else 1.0
-        self._stalled, self._held = 0, np.zeros(4)
+        self._interrupted, self._held = 0, np.zeros(4)
+        self._detour: NDArray[np.float64] | None = None
         self._phase = _Phase.APPROACH
         self._speed_m_s = 0.0
         self._limits = Limits()
@@ -146,10 +156,12 @@ class ArmExpert:
         goal, speed, steady = self._plan(sight, tip)
         targets = _joints_near(self._step_toward(goal, tip, speed), sight.joints)
         self.intended = self._limits.clip(targets)
-        if self._stalls():
-            # It begins anew from rest.
+        if self._is_interrupted(tip):
+            # The task goes on from rest.
             self._speed_m_s = 0.0
-            return self._held
+            if self._detour is None:
+                return self._held
+            targets = _joints_near(self._stepped(tip, self._detour), sight.joints)
         self._held = self._limits.clip(targets + self._shaken(steady))
         return self._held
 
@@ -198,17 +210,28 @@ class ArmExpert:
         step = self._pace * self._speed_m_s * (self._tick_s + _LAG_S)
         return goal if step >= distance else tip + way / distance * step
 
-    def _stalls(self) -> bool:
-        """Whether the arm stays where it is; never at the start, nor when it lets the box go."""
+    def _is_interrupted(self, tip: NDArray[np.float64]) -> bool:
+        """Whether the arm stalls or makes a detour; never at the start, nor lifting off the box."""
         if self._shake is None or self._phase is _Phase.LIFT or not self._held.any():
             return False
-        if self._stalled:
-            self._stalled -= 1
+        if self._interrupted:
+            self._interrupted -= 1
             return True
-        if self._rng.random() < self._shake.stall_probability:
-            self._stalled = int(self._rng.integers(self._shake.stall_ticks))
-            return True
-        return False
+        shake, pushing = self._shake, self._phase is _Phase.PUSH
+        if self._rng.random() < shake.stall_probability:
+            self._detour, longest = None, shake.stall_ticks
+        elif pushing and self._rng.random() < shake.detour_probability:
+            self._detour, longest = tip + self._rng.uniform(*_DETOUR_M), shake.detour_ticks
+        else:
+            return False
+        self._interrupted = int(self._rng.integers(longest))
+        return True
+
+    def _stepped(self, tip: NDArray[np.float64], goal: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The next target of the fingertip on a detour."""
+        way = goal - tip
+        step = _SPEED_M_S * (self._tick_s + _LAG_S)
+        return tip + way * min(step / max(float(np.linalg.norm(way)), 1e-9), 1.0)
 
     def _shaken(self, steady: bool) -> NDArray[np.float64]:
         if self._shake is None:
