@@ -24,6 +24,7 @@ KEYS = {
         'peak_gb',
         'checkpoint_mb',
     ),
+    'clip_vlm_tiny': ('distill_ratio', 'view_accuracy', 'minutes'),
     'fusion': ('ms_per_frame', 'speedup_vs_loop', 'points_per_s'),
     'kitchen': (
         'frames_fused',
@@ -145,6 +146,14 @@ def test_of_learning_to_pick_and_place():
 def test_of_the_cliport_network():
     figures = run_quick('cliport_step')
     assert all(figures[key] > 0 for key in KEYS['cliport_step'])
+
+
+@needs_tiny
+def test_of_describing_surround_pictures():
+    figures = run_quick('clip_vlm_tiny')
+    assert 0 < figures['distill_ratio'] < 1
+    assert 0 <= figures['view_accuracy'] <= 1
+    assert figures['views_qwen2_5_vl'] == figures['views_qwen3_vl'] == 12
 
 
 def test_rooms_of_training_are_refused():

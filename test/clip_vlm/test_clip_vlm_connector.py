@@ -62,6 +62,19 @@ def test_small_things_are_not_averaged_away():
     assert (one - two).abs().max() > 1e-2
 
 
+def test_what_all_of_clips_tokens_share_is_taken_out():
+    connector = make_connector(small_config(), 3).eval()
+    shared, apart = torch.randn(12) * 50, torch.randn(200, 12) * 0.01
+    connector.standardise(shared + apart)
+    features = shared + apart[:8]
+    seen = see(connector, Views.of([((0,), features[None])]))
+    plain = make_connector(small_config(), 3).eval()
+    standard = (apart[:8] - apart.mean(0)) / apart.std(0)
+    wanted = see(plain, Views.of([((0,), standard[None])]))
+    torch.testing.assert_close(seen, wanted, atol=5e-3, rtol=1e-2)
+    assert 'clip_mean' in connector.state_dict()  # so that it is saved
+
+
 def test_neighbours_are_joined_on_the_grid():
     tokens = torch.arange(8.0).reshape(1, 8, 1)  # 2 rows of 4
     joined = join_neighbours(tokens, 2, 4, 2)

@@ -87,11 +87,15 @@ class ConnectorConfig:
 class Connector(nn.Module):
     """Views look at one another, and each becomes a fixed number of tokens.
 
-    A view's CLIP tokens get the embeddings of their place and their camera. Means over the cells of
-    a coarser grid ask all tokens of all views, and one another, for what belongs to them
-    (attention, as in a perceiver resampler: Alayrac et al. 2022); so the budget of tokens is kept
-    while small things are not averaged away. A projection takes them to the language model.
+    A view's CLIP tokens are standardised and get the embeddings of their place and their camera.
+    Means over the cells of a coarser grid ask all tokens of all views, and one another, for what
+    belongs to them (attention, as in a perceiver resampler: Alayrac et al. 2022); so the budget of
+    tokens is kept while small things are not averaged away. A projection takes them to the language
+    model.
     """
+
+    clip_mean: Tensor
+    clip_std: Tensor
 
     def __init__(self, config: ConnectorConfig) -> None:
         """Build an untrained one."""
@@ -103,6 +107,9 @@ class Connector(nn.Module):
         self._asking = (rows, columns)
         self.enter = nn.Linear(config.clip_dim, width)
         self.enter_norm = nn.LayerNorm(width)
+        # CLIP's tokens of all pictures are nearly the same vector; what differs is small beside it.
+        self.register_buffer('clip_mean', torch.zeros(config.clip_dim))
+        self.register_buffer('clip_std', torch.ones(config.clip_dim))
         places = config.clip_grid[0] * config.clip_grid[1]
         self.place = nn.Parameter(0.02 * torch.randn(places, width))
         self.camera = nn.Parameter(0.5 * torch.randn(len(config.cameras), width))
@@ -110,6 +117,12 @@ class Connector(nn.Module):
         self.fusion = nn.ModuleList(_Fusion(width, config.heads) for _ in range(config.layers))
         self.leave_norm = nn.LayerNorm(width)
         self.project = PROJECTIONS[config.projection].make(width, config.hidden_size)
+
+    def standardise(self, features: Tensor) -> None:
+        """Take mean and standard deviation of (..., clip_dim) tokens for those of all to come."""
+        tokens = features.reshape(-1, self.config.clip_dim).double()
+        self.clip_mean.copy_(tokens.mean(0))
+        self.clip_std.copy_(tokens.std(0).clamp(min=1e-6))
 
     def forward(self, features: Tensor, cameras: Tensor, present: Tensor) -> Tensor:
         """Tokens of the language model.
@@ -130,7 +143,8 @@ class Connector(nn.Module):
         self._check(features, cameras, present)
         batch, views = present.shape
         camera = self.camera[cameras][:, :, None]
-        seen = self.enter_norm(self.enter(features)) + self.place + camera
+        standard = (features - self.clip_mean) / self.clip_std
+        seen = self.enter_norm(self.enter(standard)) + self.place + camera
         asking = self._cells(seen) + self.token + camera
         tokens = self._along(asking)
         seen_mask = _mask(present, seen.shape[2])

@@ -39,6 +39,8 @@ HOLDS: Final = (
     'config.json', 'model.safetensors', 'tokenizer.json', 'tokenizer_config.json',
     'generation_config.json', 'preprocessor_config.json', 'chat_template.jinja',
 )  # fmt: skip
+_SPREAD: Final = 0.1
+"""Standard deviation of weights: about 1 / sqrt(width) as narrow as this, not Qwen's 0.02."""
 _PATCH: Final = {'qwen2_5_vl': 14, 'qwen3_vl': 16}
 
 
@@ -88,6 +90,7 @@ def make_model(kind: str, vocabulary: int, hidden_size: int, layers: int, seed: 
         'eos_token_id': ids['<|im_end|>'],
         'pad_token_id': ids['<|endoftext|>'],
         'tie_word_embeddings': False,
+        'initializer_range': _SPREAD,
     }
     marks = {
         'image_token_id': ids['<|image_pad|>'],
@@ -125,6 +128,7 @@ def _qwen2_5_vl(text: dict[str, Any], marks: dict[str, Any], heads: int) -> Any:
         'window_size': 112,
         'fullatt_block_indexes': [1],
         'out_hidden_size': text['hidden_size'],
+        'initializer_range': _SPREAD,
     }
     rope = _rope(text['hidden_size'] // heads)
     return transformers.Qwen2_5_VLConfig(
@@ -142,6 +146,7 @@ def _qwen3_vl(text: dict[str, Any], marks: dict[str, Any], heads: int) -> Any:
         'num_position_embeddings': 64,
         'deepstack_visual_indexes': [0, 1],
         'out_hidden_size': text['hidden_size'],
+        'initializer_range': _SPREAD,
     }
     head_dim = text['hidden_size'] // heads
     rope = {**_rope(head_dim), 'mrope_interleaved': True}

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -54,6 +55,8 @@ PROMPT: Final = 'Describe what each camera of the vehicle sees.'
 OPTIONS: Final = 'options.json'
 LAST: Final = 'last.ckpt'
 FEATURES: Final = 'features'
+_STANDARD: Final = 500
+"""Pictures of which the spread of CLIP's tokens is measured."""
 SIZES: Final = ('token_grid', 'width', 'heads', 'layers', 'projection')
 # What may differ between a training and its resumption.
 _MAY_DIFFER: Final = (
@@ -188,6 +191,10 @@ def _stores(options: argparse.Namespace, split: Split, clip: ClipViews, model: C
     folder = _cache(options)
     store = FeatureStore(folder, f'{clip.identity} {json.dumps(clip.config.to_dict())}')
     store.fill(split.both, clip.tokens, 'CLIP')
+    if options.init is None:
+        paths = [path for sample in split.train for path in sample.images.values()]
+        some = paths[:: max(1, len(paths) // _STANDARD)]
+        model.connector.standardise(torch.from_numpy(np.stack([store.read(p) for p in some])))
     if options.mode != 'distill':
         return _Stores(store, None)
     grid = model.connector.config.token_grid
@@ -223,18 +230,18 @@ def _fit(
         adapted = model.qwen.model if model.has_adapter else None
         save_checkpoint(options.save, Page(**whole), model.connector, adapted)
 
-    trainer = _trainer(options, KeepBest(write))
+    training = _loader(options, model, stores, split.train, shuffle=True)
+    trainer = _trainer(options, KeepBest(write), len(training))
     with warnings.catch_warnings():
-        # Hints at workers, and at logs of few steps.
+        # Hints at workers.
         warnings.filterwarnings('ignore', message='.*does not have many workers.*')
-        warnings.filterwarnings('ignore', message='.*smaller than the logging interval.*')
         # The folder holds the options by then, or the training that goes on.
         warnings.filterwarnings('ignore', message='.*exists and is not empty.*')
         warnings.filterwarnings('ignore', message='.*LeafSpec.*')
         trainer.fit(
             ClipVlmTraining(model, training_config(options)),
-            _loader(options, model, stores, split.train, split.cameras, shuffle=True),
-            _loader(options, model, stores, split.val, split.cameras, shuffle=False),
+            training,
+            _loader(options, model, stores, split.val, shuffle=False),
             ckpt_path=options.save / LAST if options.resume else None,
             weights_only=True if options.resume else None,
         )
@@ -258,7 +265,6 @@ def _loader(
     model: ClipVlm,
     stores: _Stores,
     samples: Sequence[CaptionedViews],
-    cameras: tuple[str, ...],
     *,
     shuffle: bool,
 ) -> DataLoader[Example]:
@@ -281,7 +287,7 @@ def _loader(
     )
 
 
-def _trainer(options: argparse.Namespace, keep: KeepBest) -> Any:
+def _trainer(options: argparse.Namespace, keep: KeepBest, batches: int) -> Any:
     callbacks: list[Any] = [
         keep,
         lightning.callbacks.ModelCheckpoint(
@@ -300,7 +306,8 @@ def _trainer(options: argparse.Namespace, keep: KeepBest) -> Any:
         max_epochs=options.epochs,
         accumulate_grad_batches=options.accumulate,
         gradient_clip_val=options.clip_gradients,
-        log_every_n_steps=10,
+        # So that the shortest training leaves a loss to look at.
+        log_every_n_steps=min(10, max(1, batches)),
         num_sanity_val_steps=0,
         callbacks=callbacks,
         enable_progress_bar=sys.stderr.isatty(),

@@ -1,0 +1,269 @@
+"""CLIP-VLM taught to say what six simulated cameras see, offline, with Qwens that knew no language.
+
+1. Squares of training and held-out seeds are recorded: six pictures each, before each camera one
+   car, truck or person of one of eight colours, or nothing. Captions are read off the rendered
+   pictures, thing by thing.
+2. Tiny Qwen2.5-VL and Qwen3-VL of random weights are made from transformers' classes, with a
+   tokenizer trained on the captions of the training squares.
+3. For each: the connector learns to imitate the vision tower (`distill`), then, with adapters and,
+   since the base never learned a language, its embeddings, to say the captions (`lm`). CLIP is the
+   package's own `tiny`, which was trained on rooms and never saw a street.
+4. Held-out squares are described. A view counts where its sentence is there and names the right
+   colour and the right thing, or that there is nothing. Then one camera's picture is taken from
+   another square: its sentence must become the other square's, and the others must stay.
+
+`distill_ratio`: last loss of distillation, on held-out squares, over the first that was logged, of
+training's tenth step; the greater of both models. `distill_over_mean`: the last over what one
+answer for all pictures gives, the mean of training's tokens. `view_accuracy` is the lesser of both
+models; `swap_follows` and `swap_others_kept` are shares of swapped cameras, and of those beside.
+`minutes` is all of it; `cpu_minutes_...` that of one model on its core.
+
+    python benchmarks/clip_vlm_tiny.py [--seeds 1000000 ...] [--squares 240] [--keep DIR] [--quick]
+
+Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from bag_tools.overlap_writer import OverlapWriter, jpeg_of_pixels
+from vlm_nodes.clip_vlm.captioner import Captioner
+from vlm_nodes.simulation.street.captions import describe_scene, view_name
+from vlm_nodes.simulation.street.recorder import Recorder, Settings
+from vlm_nodes.simulation.street.sparse import record_sparse
+from vlm_nodes.simulation.street.vocabulary import VAL_SEEDS
+
+KINDS = ('qwen2_5_vl', 'qwen3_vl')
+CLIP_SIZE = 96
+SIZE = (160, 96)
+TOKEN_GRID = (1, 2)
+
+
+def record(folder: Path, seeds: list[int], size: tuple[int, int]) -> None:
+    """Squares as a folder that `train_clip_vlm` reads."""
+    from vlm_nodes.clip_vlm.samples import Tally
+
+    settings = Settings(width=size[0], height=size[1], samples=0)
+    writer = OverlapWriter(folder, settings.cameras)
+    with Recorder(settings) as recorder:
+        for square in record_sparse(recorder, seeds):
+            pictures = {name: jpeg_of_pixels(view.rgb) for name, view in square.views.items()}
+            writer.add(f'square-{square.seed}', pictures, describe_scene(square.seen))
+    writer.finish({'pictures': 'simulated squares'}, Tally())
+
+
+def sentences(text: str) -> dict[str, str]:
+    """What is said of each view, by the view's name."""
+    return dict(re.findall(r'The ([a-z ]+) view shows ([^.]*)\.', text))
+
+
+class Student:
+    """One tiny Qwen, taught by the product's own tools in this process."""
+
+    def __init__(self, kind: str, options: argparse.Namespace, folder: Path) -> None:
+        self.options, self.data, self.folder = options, folder, folder / kind
+        self.kind = kind
+
+    def learn(self) -> dict[str, float]:
+        """Base, distillation, captions, and what came of it."""
+        from vlm_nodes.clip_vlm import tiny_qwen
+
+        torch.set_num_threads(1)
+        start = time.process_time()
+        self.folder.mkdir()
+        texts = tiny_qwen.texts_in(self.data / 'train' / 'captions.json')
+        tiny_qwen.write_tiny_qwen(self.folder / 'base', texts, self.kind, seed=self.options.seed)
+        ahead = time.process_time()
+        self._train(
+            'distill', '--epochs', self.options.distill_epochs, '--token-grid', *TOKEN_GRID,
+            '--width', 96, '--heads', 4, '--layers', 2, '--clip-grid', 6, 10,
+            '--teacher-pixels', SIZE[0] * SIZE[1], '--lr', 2e-3,
+        )  # fmt: skip
+        distilled = time.process_time()
+        self._train(
+            'lm', '--init', self.folder / 'distill', '--epochs', self.options.epochs,
+            '--use-lora', '--train-embeddings', '--lora-dropout', 0, '--lora-rank', 32,
+            '--lora-alpha', 64, '--lr', 2e-3, '--adapter-lr', 4e-3,
+        )  # fmt: skip
+        taught = time.process_time()
+        figures = self._distilled() | self._described()
+        return figures | {
+            'distill_cpu_minutes': (distilled - ahead) / 60,
+            'lm_cpu_minutes': (taught - distilled) / 60,
+            'cpu_minutes': (time.process_time() - start) / 60,
+        }
+
+    def _train(self, mode: str, *more: object) -> None:
+        from vlm_nodes.clip_vlm import train
+
+        arguments = [
+            '--mode', mode, '--qwen', self.folder / 'base', '--dataset', 'overlap_export',
+            '--data-root', self.data / 'train', '--val-root', self.data / 'val',
+            '--save', self.folder / mode, '--cache', self.folder / 'features',
+            '--clip-size', CLIP_SIZE, '--batch', 8, '--threads', 1, '--accelerator', 'cpu',
+            '--seed', self.options.seed, *more,
+        ]  # fmt: skip
+        with (self.folder / f'{mode}.log').open('w') as log:
+            sys.stdout = sys.stderr = log
+            try:
+                status = train.main([str(word) for word in arguments])
+            finally:
+                sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+        if status:
+            raise SystemExit((self.folder / f'{mode}.log').read_text()[-2000:])
+
+    def _distilled(self) -> dict[str, float]:
+        """First and last loss, and that of one answer for all pictures: the mean of training's."""
+        from vlm_nodes.clip_vlm.losses import DistillWeights, distill_loss
+        from vlm_nodes.clip_vlm.overlap import open_overlap
+        from vlm_nodes.clip_vlm.qwen import Qwen
+        from vlm_nodes.clip_vlm.samples import read_views
+        from vlm_nodes.clip_vlm.teacher import VisionTeacher
+
+        rows = (self.folder / 'distill' / 'csv' / 'metrics.csv').read_text().splitlines()
+        names = rows[0].split(',')
+        losses = {
+            name: [float(row.split(',')[names.index(name)] or 'nan') for row in rows[1:]]
+            for name in ('loss', 'val_loss')
+        }
+        first = next(value for value in losses['loss'] if not np.isnan(value))
+        last = [value for value in losses['val_loss'] if not np.isnan(value)][-1]
+        teacher = VisionTeacher(Qwen.load(self.folder / 'base'), TOKEN_GRID, SIZE[0] * SIZE[1])
+        tokens = {
+            part: np.stack(
+                [
+                    teacher.tokens(rgb)
+                    for sample in open_overlap(self.data / part)[:20]
+                    for rgb in read_views(sample).values()
+                ]
+            )
+            for part in ('train', 'val')
+        }
+        taught = torch.from_numpy(tokens['val'])[None]
+        mean = torch.from_numpy(tokens['train'].mean(0)).expand(taught.shape)
+        present = torch.ones(taught.shape[:2], dtype=torch.bool)
+        constant = float(distill_loss(mean, taught, present, DistillWeights()))
+        return {
+            'distill_first': first,
+            'distill_last': last,
+            'distill_ratio': last / first,
+            'distill_over_mean': last / constant,
+        }
+
+    def _described(self) -> dict[str, float]:
+        """How many held-out views are described right, and what happens to them in a swap."""
+        from vlm_nodes.clip_vlm.overlap import open_overlap
+        from vlm_nodes.clip_vlm.samples import read_views
+
+        captioner = Captioner.load(self.folder / 'lm')
+        samples = open_overlap(self.data / 'val')
+        wanted = [sentences(str(sample.caption)) for sample in samples]
+        pictures = [read_views(sample) for sample in samples]
+        said = [describe(captioner, views) for views in pictures]
+        right = [
+            text.get(view) == thing
+            for text, truth in zip(said, wanted, strict=True)
+            for view, thing in truth.items()
+        ]
+        follows, kept = [], []
+        for number in range(self.options.swaps):
+            here, camera = number % len(samples), captioner.cameras[number % len(captioner.cameras)]
+            there, view = (here + 1) % len(samples), view_name(camera)
+            if wanted[here][view] == wanted[there][view]:
+                continue
+            mixed = {**pictures[here], camera: pictures[there][camera]}
+            text = describe(captioner, mixed)
+            follows.append(text.get(view) == wanted[there][view])
+            kept += [text.get(v) == t for v, t in said[here].items() if v != view]
+        return {
+            'view_accuracy': float(np.mean(right)),
+            'swap_follows': float(np.mean(follows)) if follows else 0.0,
+            'swap_others_kept': float(np.mean(kept)) if kept else 0.0,
+            'swaps': len(follows),
+            'views': len(right),
+        }
+
+
+def describe(captioner: Captioner, views: Mapping[str, np.ndarray]) -> dict[str, str]:
+    return sentences(captioner.describe(views, max_new_tokens=120).text)
+
+
+def teach(kind: str, options: argparse.Namespace, folder: Path) -> dict[str, float]:
+    return Student(kind, options, folder).learn()
+
+
+def run(options: argparse.Namespace, folder: Path) -> dict[str, float]:
+    start = time.monotonic()
+    recordings = {'train': list(range(options.squares)), 'val': options.seeds}
+    spawn = multiprocessing.get_context('spawn')
+    # Two processes at a time: one for each core of a small machine.
+    with spawn.Pool(2) as pool:
+        size = (64, 40) if options.quick else SIZE
+        pool.starmap(record, [(folder / name, seeds, size) for name, seeds in recordings.items()])
+    recorded = time.monotonic()
+    with spawn.Pool(2) as pool:
+        answers = pool.starmap(teach, [(kind, options, folder) for kind in KINDS])
+    found = dict(zip(KINDS, answers, strict=True))
+    worst = {
+        'distill_ratio': max, 'distill_over_mean': max,
+        'view_accuracy': min, 'swap_follows': min, 'swap_others_kept': min,
+    }  # fmt: skip
+    figures = {name: pick(one[name] for one in answers) for name, pick in worst.items()}
+    figures |= {f'{name}_{kind}': one[name] for kind, one in found.items() for name in one}
+    return {
+        **figures,
+        'record_minutes': (recorded - start) / 60,
+        'minutes': (time.monotonic() - start) / 60,
+        'squares': options.squares,
+        'held_out_squares': len(options.seeds),
+        'epochs': options.epochs,
+        'threads': 1,
+        'seed': options.seed,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add, first = parser.add_argument, VAL_SEEDS.start
+    add('--seeds', type=int, nargs='+', default=list(range(first, first + 20)), help='held out')
+    add('--squares', type=int, default=240, help='to train on (default: 240)')
+    add('--distill-epochs', type=int, default=6)
+    add('--epochs', type=int, default=40, help='of learning captions (default: 40)')
+    add('--swaps', type=int, default=24, help='cameras to swap (default: 24)')
+    add('--seed', type=int, default=0, help='of weights and training')
+    add('--keep', type=Path, help='folder to make and keep')
+    add('--quick', action='store_true', help='a smoke run: figures mean nothing')
+    options = parser.parse_args()
+    if any(seed not in VAL_SEEDS for seed in options.seeds):
+        parser.error(f'seeds must be held out, in {VAL_SEEDS}: {options.seeds}')
+    if options.quick:
+        options.seeds, options.squares, options.swaps = options.seeds[:2], 6, 2
+        options.epochs = options.distill_epochs = 1
+    os.environ.setdefault('MUJOCO_GL', 'egl')
+    os.environ['OMP_NUM_THREADS'] = '1'
+    if options.keep is None:
+        with tempfile.TemporaryDirectory() as folder:
+            figures = run(options, Path(folder))
+    else:
+        options.keep.mkdir(parents=True)
+        figures = run(options, options.keep)
+    print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
+
+
+if __name__ == '__main__':
+    main()
