@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from vlm_nodes.clip.files import write_whole
-from vlm_nodes.clip.training_backend import lightning
+from vlm_nodes.clip.training_backend import is_first_process, lightning
 from vlm_nodes.cliport.augment import Augmentation
 from vlm_nodes.cliport.backbones import FrozenClip
 from vlm_nodes.cliport.config import LANGUAGE_FUSIONS, QUERY_FORMS, SHARINGS, ModelConfig
@@ -202,6 +202,8 @@ def _check(options: argparse.Namespace) -> None:
         raise ValueError(f'--episodes must be at least 1, got {options.episodes}')
     if not 0 <= options.ema < 1:
         raise ValueError(f'--ema must be at least 0 and below 1, got {options.ema}')
+    if not is_first_process():
+        return
     if options.resume:
         if not (options.out / LAST).is_file():
             raise ValueError(f'there is nothing to resume: no file {options.out / LAST}')
@@ -213,6 +215,8 @@ def _check(options: argparse.Namespace) -> None:
 
 def _keep_options(options: argparse.Namespace, model: ModelConfig) -> None:
     """Write down what is trained; a resumed training must be of the same model and length."""
+    if not is_first_process():
+        return
     path = options.out / OPTIONS
     said = {name: str(v) if isinstance(v, Path) else v for name, v in vars(options).items()}
     said |= {'data': [str(p) for p in options.data], 'val': [str(p) for p in options.val]}

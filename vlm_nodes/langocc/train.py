@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 import time
 import warnings
@@ -18,7 +17,7 @@ import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
 from vlm_nodes.clip.files import write_whole
-from vlm_nodes.clip.training_backend import lightning
+from vlm_nodes.clip.training_backend import is_first_process, lightning
 from vlm_nodes.command_line import run, say
 from vlm_nodes.langocc.backbone import load_resnet50
 from vlm_nodes.langocc.checkpoint import FeatureSpace
@@ -219,7 +218,7 @@ def _check(options: argparse.Namespace) -> None:
             raise LangOccError(f'--{name.replace("_", "-")} must be at least 1')
     if not 0 <= options.ema < 1:
         raise LangOccError(f'--ema must be at least 0 and below 1, is {options.ema}')
-    if not _is_first():
+    if not is_first_process():
         return
     if options.resume:
         if not (options.out / LAST).is_file():
@@ -230,14 +229,9 @@ def _check(options: argparse.Namespace) -> None:
         )
 
 
-def _is_first() -> bool:
-    """Whether this process was started by somebody: Lightning starts those of further devices."""
-    return os.environ.get('LOCAL_RANK', '0') == '0'
-
-
 def _keep_options(options: argparse.Namespace, config: LangOccConfig) -> None:
     """Write down what is trained; a resumed training must be of the same network and length."""
-    if not _is_first():
+    if not is_first_process():
         return
     path = options.out / OPTIONS
     page = {
