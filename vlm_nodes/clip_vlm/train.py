@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from vlm_nodes.clip.files import write_whole
-from vlm_nodes.clip.training_backend import lightning
+from vlm_nodes.clip.training_backend import is_first_process, lightning
 from vlm_nodes.clip_vlm.batches import Collate, Example, Examples
 from vlm_nodes.clip_vlm.checkpoint import (
     MODES,
@@ -338,6 +338,8 @@ def _check(options: argparse.Namespace) -> None:
         if given:
             names = ', '.join(f'--{name.replace("_", "-")}' for name in given)
             raise ClipVlmError(f'{names}: the connector of --init has its sizes already')
+    if not is_first_process():
+        return
     if options.resume:
         if not (options.save / LAST).is_file():
             raise ClipVlmError(f'there is nothing to resume: no file {options.save / LAST}')
@@ -349,6 +351,8 @@ def _check(options: argparse.Namespace) -> None:
 
 def _keep_options(options: argparse.Namespace) -> None:
     """Write down what is trained; a resumed training must be the same."""
+    if not is_first_process():
+        return
     path = options.save / OPTIONS
     page = json.loads(json.dumps(vars(options), default=str))
     if options.resume and path.is_file():
