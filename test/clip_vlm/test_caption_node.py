@@ -1,7 +1,16 @@
 """caption_node on a real graph: pictures of surround cameras in, texts out."""
 
 import pytest
-from caption_rig import ENDLESS, PROMPT, THREE, caption, caption_rig, picture, save_model
+from caption_rig import (
+    ENDLESS,
+    PATIENCE_S,
+    PROMPT,
+    THREE,
+    caption,
+    caption_rig,
+    picture,
+    save_model,
+)
 from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 
@@ -155,6 +164,23 @@ def test_a_missing_camera_is_done_without_and_named(ros_domain, checkpoint, capt
         assert alone.message.startswith('no picture of CAM_FRONT: ')
         rig.silent.clear()
         rig.until(lambda: rig.ask().message == '', 'the camera')
+
+
+def test_a_camera_that_is_late_once_is_waited_for(ros_domain, checkpoint):
+    with caption_rig(ros_domain, checkpoint, camera_alive_s=PATIENCE_S, max_age_s=1.0) as rig:
+        assert rig.ask().success
+        rig.silent.add('CAM_BACK')
+        newest = rig.node._newest
+        rig.until(
+            lambda: rig.node._newest is not newest and len(rig.node._newest.images) == 2,
+            'a moment without it',
+        )
+        waiting = rig.ask_async(cameras=['CAM_BACK', 'CAM_FRONT'])
+        rig.until(lambda: rig.node._active, 'the question')
+        rig.silent.clear()
+        answer = rig.wait(waiting)
+        assert (answer.success, answer.message) == (True, '')
+        assert list(answer.cameras) == ['CAM_FRONT', 'CAM_BACK']
 
 
 def test_a_missing_camera_may_be_too_much(ros_domain, checkpoint):

@@ -179,7 +179,7 @@ class Describer:
         """
         if not images or (missing and self._need_all):
             why = '; '.join(f'{name}: {reason}' for name, reason in missing.items())
-            return Answer(f'no picture of {why}', 'no pictures', missing=missing)
+            return Answer(f'no picture of {why}', 'no pictures')
         prompt = request.prompt or self._captioner.prompt
         start_s = time.monotonic()
         late_s = start_s + self._longest_s

@@ -203,18 +203,29 @@ class CaptionNode(Node):
         return answer
 
     def _wait(self, request: DescribeRequest) -> ImageSet | None:
-        """Pictures that are new enough for a request."""
-        max_age_s = self._values['max_age_s']
+        """Pictures that are new enough for a request, of all its cameras that live if they come."""
+        whole: ImageSet | None = None
 
-        def fresh() -> ImageSet | None:
-            taken = self._newest
-            if taken is None or max_age_s < 0:
-                return taken
-            return taken if taken.arrived_s >= request.asked_s - max_age_s else None
+        def has_come() -> bool:
+            nonlocal whole
+            taken = self._fresh(request)
+            whole = taken if taken is not None and self._is_whole(taken, request) else None
+            return whole is not None
 
         deadline_s = request.asked_s + self._values['image_timeout_s']
-        self._requests.wait(request, lambda: fresh() is not None, deadline_s)
-        return fresh()
+        self._requests.wait(request, has_come, deadline_s)
+        return whole or self._fresh(request)
+
+    def _fresh(self, request: DescribeRequest) -> ImageSet | None:
+        taken, max_age_s = self._newest, self._values['max_age_s']
+        if taken is None or max_age_s < 0:
+            return taken
+        return taken if taken.arrived_s >= request.asked_s - max_age_s else None
+
+    def _is_whole(self, taken: ImageSet, request: DescribeRequest) -> bool:
+        """Whether only pictures are missing of cameras that no other moment will have either."""
+        lacking = set(self._describer.wanted(request)) - set(taken.images)
+        return not lacking or lacking <= set(self._sets.complaints(self._values['camera_alive_s']))
 
     def _look(self, request: DescribeRequest, taken: ImageSet) -> Answer:
         self._described = taken

@@ -105,7 +105,8 @@ class InputWatch:
         if len(self._paired) == 1:
             return (
                 f'{self._inputs[self._paired[0]].topic} comes, but never within {self._slop_s} s '
-                "of other cameras' images: check that all are stamped by one clock"
+                "of other cameras' images, or too late: check that all are stamped by one clock, "
+                'or raise set_wait_s'
             )
         first, second = (self._inputs[name] for name in self._paired)
         gap_s = _nearest_gap_ns(first.stamps_ns, second.stamps_ns) / 1e9
