@@ -10,7 +10,7 @@ from nav_msgs.msg import OccupancyGrid
 from rclpy.context import Context
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tf2_ros import StaticTransformBroadcaster, TransformBroadcaster
 from vlm_interfaces.srv import QueryOccupancy
 
@@ -44,17 +44,29 @@ class Rig:
     Attributes:
         pictures: What each camera shows; may be changed at any time.
         infos: Camera of each; None sends one that is not calibrated.
+        damaged: Cameras whose compressed pictures are cut short.
         silent: Topics that nothing is published on, such as 'CAM_BACK/image_raw'.
         late_ns: What is added to stamps, by camera.
         shift_ns: What is added to all of them.
         pose: (4, 4) odom_from_base, published at every stamp; None: not at all.
     """
 
-    def __init__(self, context, checkpoint, *, without_tf=(), best_effort=False, **parameters):
+    def __init__(
+        self,
+        context,
+        checkpoint,
+        *,
+        without_tf=(),
+        best_effort=False,
+        compressed=False,
+        **parameters,
+    ):
         self.pictures = pictures()
         self.infos = {name: MOUNTS[name].camera(*SIZE) for name in CAMERAS}
         self.silent, self.late_ns, self.shift_ns, self.pose = set(), {}, 0, None
         self.frames = {name: name for name in CAMERAS}
+        self.damaged = set()
+        self.image = 'image_raw/compressed' if compressed else 'image_raw'
         parameters = {
             'checkpoint': str(checkpoint),
             'sensor_reliability': 'reliable',
@@ -77,7 +89,10 @@ class Rig:
         self.publishers = {
             f'{name}/{topic}': self.robot.create_publisher(kind, f'{name}/{topic}', qos)
             for name in CAMERAS
-            for topic, kind in (('image_raw', Image), ('camera_info', CameraInfo))
+            for topic, kind in (
+                (self.image, CompressedImage if compressed else Image),
+                ('camera_info', CameraInfo),
+            )
         }
         self.broadcaster = TransformBroadcaster(self.robot)
         self.static = StaticTransformBroadcaster(self.robot)
@@ -121,14 +136,19 @@ class Rig:
             info = CameraInfo(header=header, width=SIZE[0], height=SIZE[1])
             if self.infos[name] is not None:
                 info = messages.camera_info_message(self.infos[name], header)
-            encoding = 'rgb8' if picture.dtype == np.uint8 else '32FC3'
-            made = {
-                'camera_info': info,
-                'image_raw': messages.image_message(picture, encoding, header),
-            }
+            made = {'camera_info': info, self.image: self.message(name, picture, header)}
             for topic, message in made.items():
                 if f'{name}/{topic}' not in self.silent:
                     self.publishers[f'{name}/{topic}'].publish(message)
+
+    def message(self, name, picture, header):
+        if self.image == 'image_raw':
+            encoding = 'rgb8' if picture.dtype == np.uint8 else '32FC3'
+            return messages.image_message(picture, encoding, header)
+        message = messages.jpeg_message(picture, header)
+        if name in self.damaged:
+            message.data = message.data[:40]
+        return message
 
     # Watching
 
