@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -263,7 +263,8 @@ class Sarnn(nn.Module):
             seen, points = maps[name], keypoints[name]
             if rows is not None:
                 seen, points = seen[rows], points[rows]
-            images[name] = decoder(self.cameras[name].to_features(seen), points)
+            camera = cast('CameraEncoder', self.cameras[name])
+            images[name] = decoder(camera.to_features(seen), points)
         return images
 
 
