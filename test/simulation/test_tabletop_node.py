@@ -224,6 +224,7 @@ def save_model(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.timeout(300)  # three nodes share what a loaded machine has left
 def test_episodes_go_round_over_topics_and_services_only(tmp_path):
     unsure = {'least_pick_score': 0.0, 'least_place_score': 0.0}
     unsure |= {'most_pick_entropy': 1.0, 'most_place_entropy': 1.0}
@@ -237,6 +238,8 @@ def test_episodes_go_round_over_topics_and_services_only(tmp_path):
                 'checkpoint': str(save_model(tmp_path / 'model')),
                 'cameras': CAMERAS,
                 'use_sim_time': True,
+                'image_timeout_s': PATIENCE_S,
+                'tf_timeout_s': PATIENCE_S,
                 **unsure,
             },
         )
@@ -245,7 +248,7 @@ def test_episodes_go_round_over_topics_and_services_only(tmp_path):
         def page():
             return json.loads(results.read_text()) if results.exists() else {}
 
-        graph.wait(lambda: page().get('is_complete'), PATIENCE_S, 'two episodes')
+        graph.wait(lambda: page().get('is_complete'), 4 * PATIENCE_S, 'two episodes')
         episodes = page()['episodes']
         assert [episode['seed'] for episode in episodes] == [SEED, SEED + 2]
         for number, episode in enumerate(episodes, start=1):
