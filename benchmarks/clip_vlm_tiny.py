@@ -2,12 +2,12 @@
 
 1. Squares of training and held-out seeds are recorded: six pictures each, before each camera one
    car, truck or person of one of eight colours, or nothing. Captions are read off the rendered
-   pictures, thing by thing.
+   pictures, thing by thing. Pictures of training squares are also mixed into further samples.
 2. Tiny Qwen2.5-VL and Qwen3-VL of random weights are made from transformers' classes, with a
    tokenizer trained on the captions of the training squares.
-3. For each: the connector learns to imitate the vision tower (`distill`), then, with adapters and,
-   since the base never learned a language, its embeddings, to say the captions (`lm`). CLIP is the
-   package's own `tiny`, which was trained on rooms and never saw a street.
+3. For each: a connector learns to imitate the vision tower (`distill`); another one learns to say
+   the captions (`lm`), with adapters and, since the base never learned a language, its embeddings.
+   CLIP is the package's own `tiny`, which was trained on rooms and never saw a street.
 4. Held-out squares are described. A view counts where its sentence is there and names the right
    colour and the right thing, or that there is nothing. Then one camera's picture is taken from
    another square: its sentence must become the other square's, and the others must stay.
@@ -41,6 +41,7 @@ import torch
 
 from bag_tools.overlap_writer import OverlapWriter, jpeg_of_pixels
 from vlm_nodes.clip_vlm.captioner import Captioner
+from vlm_nodes.clip_vlm.overlap import MANIFEST
 from vlm_nodes.simulation.street.captions import describe_scene, view_name
 from vlm_nodes.simulation.street.recorder import Recorder, Settings
 from vlm_nodes.simulation.street.sparse import record_sparse
@@ -70,6 +71,27 @@ def sentences(text: str) -> dict[str, str]:
     return dict(re.findall(r'The ([a-z ]+) view shows ([^.]*)\.', text))
 
 
+def mix(folder: Path, count: int, seed: int) -> None:
+    """Add samples whose pictures are each of any square, lest squares be learned by heart."""
+    path = folder / MANIFEST
+    manifest, rng = json.loads(path.read_text()), np.random.default_rng(seed)
+    rows, cameras = list(manifest['samples']), manifest['cameras']
+    said = [sentences(row['caption']) for row in rows]
+    for number in range(count):
+        chosen = dict(zip(cameras, rng.integers(len(rows), size=len(cameras)), strict=True))
+        views = {name: said[place][view_name(name)] for name, place in chosen.items()}
+        manifest['samples'].append(
+            {
+                'token': f'mixed-{number}',
+                'images': {name: rows[place]['images'][name] for name, place in chosen.items()},
+                'caption': ' '.join(
+                    f'The {view_name(name)} view shows {text}.' for name, text in views.items()
+                ),
+            }
+        )
+    path.write_text(json.dumps(manifest))
+
+
 class Student:
     """One tiny Qwen, taught by the product's own tools in this process."""
 
@@ -87,16 +109,19 @@ class Student:
         texts = tiny_qwen.texts_in(self.data / 'train' / 'captions.json')
         tiny_qwen.write_tiny_qwen(self.folder / 'base', texts, self.kind, seed=self.options.seed)
         ahead = time.process_time()
+        sizes = (
+            '--token-grid', *TOKEN_GRID, '--width', 96, '--heads', 4, '--layers', 2,
+            '--clip-grid', 6, 10, '--lr', 2e-3,
+        )  # fmt: skip
         self._train(
-            'distill', '--epochs', self.options.distill_epochs, '--token-grid', *TOKEN_GRID,
-            '--width', 96, '--heads', 4, '--layers', 2, '--clip-grid', 6, 10,
-            '--teacher-pixels', SIZE[0] * SIZE[1], '--lr', 2e-3,
+            'distill', *sizes, '--epochs', self.options.distill_epochs,
+            '--max-samples', self.options.squares, '--teacher-pixels', SIZE[0] * SIZE[1],
         )  # fmt: skip
         distilled = time.process_time()
+        # From a fresh connector: the tokens of a tower of random weights are no start for speech.
         self._train(
-            'lm', '--init', self.folder / 'distill', '--epochs', self.options.epochs,
-            '--use-lora', '--train-embeddings', '--lora-dropout', 0, '--lora-rank', 32,
-            '--lora-alpha', 64, '--lr', 2e-3, '--adapter-lr', 4e-3,
+            'lm', *sizes, '--epochs', self.options.epochs, '--use-lora', '--train-embeddings',
+            '--lora-dropout', 0, '--lora-rank', 32, '--lora-alpha', 64, '--adapter-lr', 4e-3,
         )  # fmt: skip
         taught = time.process_time()
         figures = self._distilled() | self._described()
@@ -213,6 +238,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, float]:
     with spawn.Pool(2) as pool:
         size = (64, 40) if options.quick else SIZE
         pool.starmap(record, [(folder / name, seeds, size) for name, seeds in recordings.items()])
+    mix(folder / 'train', options.mixed, options.seed)
     recorded = time.monotonic()
     with spawn.Pool(2) as pool:
         answers = pool.starmap(teach, [(kind, options, folder) for kind in KINDS])
@@ -228,6 +254,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, float]:
         'record_minutes': (recorded - start) / 60,
         'minutes': (time.monotonic() - start) / 60,
         'squares': options.squares,
+        'mixed': options.mixed,
         'held_out_squares': len(options.seeds),
         'epochs': options.epochs,
         'threads': 1,
@@ -242,8 +269,9 @@ def main() -> None:
     add, first = parser.add_argument, VAL_SEEDS.start
     add('--seeds', type=int, nargs='+', default=list(range(first, first + 20)), help='held out')
     add('--squares', type=int, default=240, help='to train on (default: 240)')
+    add('--mixed', type=int, default=720, help='more samples, of their pictures (default: 720)')
     add('--distill-epochs', type=int, default=6)
-    add('--epochs', type=int, default=40, help='of learning captions (default: 40)')
+    add('--epochs', type=int, default=8, help='of learning captions (default: 8)')
     add('--swaps', type=int, default=24, help='cameras to swap (default: 24)')
     add('--seed', type=int, default=0, help='of weights and training')
     add('--keep', type=Path, help='folder to make and keep')
@@ -253,6 +281,7 @@ def main() -> None:
         parser.error(f'seeds must be held out, in {VAL_SEEDS}: {options.seeds}')
     if options.quick:
         options.seeds, options.squares, options.swaps = options.seeds[:2], 6, 2
+        options.mixed = 2
         options.epochs = options.distill_epochs = 1
     os.environ.setdefault('MUJOCO_GL', 'egl')
     os.environ['OMP_NUM_THREADS'] = '1'
