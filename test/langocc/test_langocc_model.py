@@ -7,17 +7,19 @@ from torch.nn import functional
 from vlm_nodes.langocc.backbone import Backbone, load_resnet50
 from vlm_nodes.langocc.config import LangOccConfig
 from vlm_nodes.langocc.errors import LangOccError
-from vlm_nodes.langocc.losses import LossWeights, ray_losses
+from vlm_nodes.langocc.losses import LossWeights, rarity, ray_losses
 from vlm_nodes.langocc.model import Seen, Surround, Volume
+from vlm_nodes.langocc.rays import Rays
 from vlm_nodes.langocc.rendering import Sampling, render, sample_volume
-from vlm_nodes.langocc.volume import coordinates, warp
+from vlm_nodes.langocc.volume import coordinates, parts_of, split, warp
 
 
 @pytest.mark.parametrize('lift', ['push', 'pull'])
 def test_a_network_says_density_and_unit_features_of_every_voxel(lift):
     model = small_model(lift=lift)
     volume = model(random_surround(batch=2))
-    assert volume.density.shape == (2, 1, *GRID.shape)
+    x, y, z = GRID.shape
+    assert volume.density.shape == (2, 1, x, y, 4 * z)
     assert (volume.density > 0).all()
     assert volume.hidden.shape == (2, 6, *GRID.shape)
     torch.testing.assert_close(volume.hidden.norm(dim=1), torch.ones(2, *GRID.shape))
@@ -201,3 +203,52 @@ def test_rigs_of_another_length_are_refused():
     with pytest.raises(ValueError, match='5 views'):
         small_model()(Surround(torch.rand(1, 6, 3, 32, 64), [rig_of()[:5]]))
     assert small_config().bins == 12
+
+
+def test_channels_become_parts_of_voxels_and_are_found_again():
+    coarse = torch.arange(2 * 3 * 4 * 5 * 6 * 7.0).reshape(2, 12, 5, 6, 7)[:, :, :5]
+    fine = split(coarse, (1, 2, 3))
+    assert fine.shape == (2, 2, 5, 12, 21)
+    # Channel c of part (0, j, k) is number 6 c + 3 j + k.
+    assert fine[1, 1, 2, 2 * 3 + 1, 3 * 4 + 2] == coarse[1, 6 + 3 + 2, 2, 3, 4]
+    parts = parts_of(fine, (5, 6, 7))
+    torch.testing.assert_close(parts, coarse.unflatten(1, (2, 6)).movedim(2, -1))
+    assert split(coarse, (1, 1, 1)) is coarse
+
+
+def test_a_grazing_ray_reaches_the_ground_of_a_thin_layer_and_not_of_a_thick_one():
+    """The lowest 0.4 of 1.6 m are opaque: of thick voxels, all of it would be."""
+    x, y, z = GRID.shape
+    thin, thick = torch.zeros(1, 1, x, y, 4 * z), torch.zeros(1, 1, x, y, z)
+    thin[..., 0], thick[..., 0] = 100.0, 100.0
+    slope = torch.tensor([3.0, 0.0, -1.0])
+    rays = Rays(torch.tensor([[[-7.0, 0.0, 2.0]]]), (slope / slope.norm())[None, None])
+    features = torch.zeros(1, 1, x, y, z)
+    seen = {
+        name: render(density, features, rays, GRID, Sampling(64, 64, 64)).depth_m.item()
+        for name, density in (('thin', thin), ('thick', thick))
+    }
+    height = {name: 2.0 - depth / float(slope.norm()) for name, depth in seen.items()}
+    # Between centres of layers density rises along a line: half a layer too early is right.
+    assert -0.65 < height['thin'] < -0.1
+    assert height['thick'] > 0.6
+
+
+def test_what_is_rare_counts_more():
+    common, rare = torch.eye(4)[0].expand(95, 4), torch.eye(4)[1].expand(5, 4)
+    features = torch.cat([common, rare])[None]
+    found = rarity(features)[0]
+    torch.testing.assert_close(found[:95], torch.full((95,), 1 / 0.95), atol=0.03, rtol=0)
+    torch.testing.assert_close(found[95:], torch.full((5,), 20.0), atol=1.5, rtol=0)
+
+
+def test_equal_counts_of_kinds_make_losses_of_their_means():
+    features = torch.cat([torch.eye(4)[0].expand(90, 4), torch.eye(4)[1].expand(10, 4)])[None]
+    volume = Volume(torch.zeros(1, 1, 2, 2, 2), torch.zeros(1, 4, 2, 2, 2))
+    # All rays see the common kind: the rare ones have a squared difference of 2.
+    shown = torch.eye(4)[0].expand(1, 100, 4)
+    seen = Seen(shown, *(torch.zeros(1, 100) for _ in range(3)))
+    plain = LossWeights(cosine=0.0, sparsity=0.0, spread=0.0)
+    even = LossWeights(cosine=0.0, sparsity=0.0, spread=0.0, rarity=1.0)
+    found = [ray_losses(seen, volume, features, w, 0.8)['loss'].item() for w in (plain, even)]
+    np.testing.assert_allclose(found, (0.2, 1.0), atol=0.02)

@@ -140,6 +140,16 @@ def test_steps_of_training_make_rays_see_what_they_should():
     assert np.mean(losses[-3:]) < 0.7 * losses[0]
 
 
+def test_half_precision_trains_with_both_ways_of_lifting():
+    for lift in ('pull', 'push'):
+        module = LangOccTraining(small_model(lift=lift), TrainingConfig())
+        module.log_dict = lambda *args, **kwargs: None
+        with torch.autocast('cpu', torch.bfloat16):
+            loss = module.training_step(batch_of(), 0)
+        loss.backward()
+        assert torch.isfinite(loss)
+
+
 def test_depth_without_distances_is_refused_or_unknown():
     model = small_model()
     batch = batch_of()

@@ -32,6 +32,9 @@ class LangOccConfig:
         depth_m: First and last distance along a camera's axis, and the step of its bins.
         lifted: Channels of lifted features.
         trunk: Channels of the 3D trunk at strides 1, 2, 4, ...
+        fine: Parts of a voxel along x, y and z that have a density of their own. Rays that graze
+            the ground need thin layers: they would enter a thick one long before they hit the
+            ground in it.
         hidden: Channels of the features in space; no more than `feature_dim`.
         feature_dim: Numbers of a feature that rays are compared in: CLIP's, or fewer where a
             projection reduces them.
@@ -52,6 +55,7 @@ class LangOccConfig:
     depth_m: tuple[float, float, float] = (1.0, 45.0, 0.5)
     lifted: int = 32
     trunk: tuple[int, ...] = (32, 64, 128)
+    fine: tuple[int, int, int] = (1, 1, 1)
     hidden: int = 64
     feature_dim: int = 512
     previous: bool = False
@@ -73,6 +77,8 @@ class LangOccConfig:
             raise LangOccError(
                 f'lifted and trunk must be multiples of 8, are {self.lifted}, {self.trunk}'
             )
+        if len(self.fine) != 3 or min(self.fine) < 1:
+            raise LangOccError(f'fine must be three numbers of at least 1, is {self.fine}')
         if self.hidden > self.feature_dim:
             raise LangOccError(f'hidden {self.hidden} exceeds feature_dim {self.feature_dim}')
         near, far, step = self.depth_m
@@ -95,6 +101,7 @@ class LangOccConfig:
             'depth_m': (0.8, 24.0, 0.8),
             'lifted': 24,
             'trunk': (24, 48),
+            'fine': (1, 1, 4),
             'hidden': 24,
             'feature_dim': 32,
             'sampling': Sampling(24, 40, 12),

@@ -19,7 +19,8 @@ from vlm_nodes.langocc.errors import LangOccError
 from vlm_nodes.langocc.lifting import Rig, RigView
 from vlm_nodes.langocc.model import Surround
 from vlm_nodes.langocc.ray_store import RayStore
-from vlm_nodes.langocc.rays import Rays, ego_from_view, pixel_rays
+from vlm_nodes.langocc.rays import Rays, pixel_rays
+from vlm_nodes.langocc.recent import Recent
 from vlm_nodes.surround import Keyframe, NuScenes, read_image
 
 
@@ -116,6 +117,29 @@ def _nothing(moment: Moment) -> tuple[Tensor, Rig, Tensor]:
     return torch.zeros_like(moment.images), [None] * len(moment.rig), torch.eye(4)
 
 
+@dataclass(frozen=True)
+class _Lines:
+    """All rays of a keyframe, where its cameras were.
+
+    Attributes:
+        camera: (R,) places in `map_from_camera`.
+        directions: (R, 3) float32 unit vectors in the frame of each ray's camera.
+        map_from_camera: (C, 4, 4).
+        features: (R, D) float16 unit vectors.
+        depth_m: (R,) float32; NaN where unknown.
+    """
+
+    camera: NDArray[np.uint8]
+    directions: NDArray[np.float32]
+    map_from_camera: NDArray[np.float64]
+    features: NDArray[np.float16]
+    depth_m: NDArray[np.float32]
+
+    @property
+    def bytes(self) -> int:
+        return sum(array.nbytes for array in vars(self).values())
+
+
 class Moments(Dataset[Moment]):
     """Keyframes of one data set.
 
@@ -126,6 +150,8 @@ class Moments(Dataset[Moment]):
         choice: Of rays.
         seed: Of the draws where `fixed`.
         fixed: Always the same rays of a moment, for validation; else torch's generator draws.
+        memory_mb: What may be kept of pictures, and as much of rays, so that they are not read and
+            decoded again and again.
 
     Raises:
         LangOccError: The store has other cameras or features, or lacks keyframes.
@@ -140,7 +166,11 @@ class Moments(Dataset[Moment]):
         *,
         seed: int = 0,
         fixed: bool = False,
+        memory_mb: int = 512,
     ) -> None:
+        limit = memory_mb * 2**20
+        self._lines = Recent[_Lines](limit, lambda lines: lines.bytes)
+        self._pictures = Recent[tuple[Tensor, Rig]](limit, lambda pair: pair[0].nbytes)
         self._drives, self._store, self._config = drives, store, config
         self._choice, self._seed, self._fixed = choice, seed, fixed
         if store.page.feature_dim != config.feature_dim:
@@ -166,7 +196,7 @@ class Moments(Dataset[Moment]):
         choice = self._choice
         about = self._drives.neighbours(index, choice.before, choice.after)
         rays, features, depth = self._rays(keyframe, about, rng)
-        images, rig = surround_of(keyframe, self._config)
+        images, rig = self._pictures_of(index)
         return Moment(images, rig, rays, features, depth, self._previous(index, keyframe))
 
     def _rays(
@@ -176,7 +206,7 @@ class Moments(Dataset[Moment]):
         counts = np.full(len(about), self._choice.count // len(about))
         counts[rng.permutation(len(about))[: self._choice.count % len(about)]] += 1
         parts = [
-            self._rays_of(now, self._drives[place], int(count), rng)
+            self._rays_of(now, place, int(count), rng)
             for place, count in zip(about, counts, strict=True)
             if count
         ]
@@ -190,23 +220,35 @@ class Moments(Dataset[Moment]):
         )
 
     def _rays_of(
-        self, now: Keyframe, other: Keyframe, count: int, rng: np.random.Generator
+        self, now: Keyframe, place: int, count: int, rng: np.random.Generator
     ) -> tuple[Rays, Tensor, Tensor]:
-        stored = self._store.read(other.token)
-        size = len(stored.camera)
+        lines = self._lines.get(place, lambda: self._read_lines(place))
+        size = len(lines.camera)
         # With replacement only where there are too few.
         some = rng.integers(size, size=count) if count > size else rng.permutation(size)[:count]
-        some = some[np.argsort(stored.camera[some], kind='stable')]
-        rays = []
-        for number in np.unique(stored.camera[some]):
-            image = other.cameras[self._store.page.cameras[number]]
-            pixels = stored.pixels[some[stored.camera[some] == number]]
-            rays.append(pixel_rays(image.camera, ego_from_view(now, image), pixels))
+        poses = (invert(now.map_from_ego) @ lines.map_from_camera)[lines.camera[some]]
+        turned = np.einsum('rij,rj->ri', poses[:, :3, :3], lines.directions[some])
         return (
-            Rays(torch.cat([r.origins_m for r in rays]), torch.cat([r.directions for r in rays])),
-            torch.from_numpy(stored.features[some].astype(np.float32)),
-            torch.from_numpy(stored.depth_m[some]),
+            Rays(*(torch.from_numpy(a.astype(np.float32)) for a in (poses[:, :3, 3], turned))),
+            torch.from_numpy(lines.features[some].astype(np.float32)),
+            torch.from_numpy(lines.depth_m[some]),
         )
+
+    def _read_lines(self, place: int) -> _Lines:
+        keyframe = self._drives[place]
+        stored = self._store.read(keyframe.token)
+        names = self._store.page.cameras
+        directions = np.zeros((len(stored.camera), 3), np.float32)
+        poses = np.tile(np.eye(4), (len(names), 1, 1))
+        for number in np.unique(stored.camera):
+            image = keyframe.cameras[names[number]]
+            mine = stored.camera == number
+            directions[mine] = pixel_rays(image.camera, np.eye(4), stored.pixels[mine]).directions
+            poses[number] = image.map_from_camera
+        return _Lines(stored.camera, directions, poses, stored.features, stored.depth_m)
+
+    def _pictures_of(self, place: int) -> tuple[Tensor, Rig]:
+        return self._pictures.get(place, lambda: surround_of(self._drives[place], self._config))
 
     def _previous(self, index: int, now: Keyframe) -> tuple[Tensor, Rig, Tensor] | None:
         if not self._config.previous:
@@ -215,7 +257,7 @@ class Moments(Dataset[Moment]):
         if found[0] == index:
             return None
         then = self._drives[found[0]]
-        images, rig = surround_of(then, self._config)
+        images, rig = self._pictures_of(found[0])
         return images, rig, torch.from_numpy(_previous_from_now(then, now))
 
 

@@ -130,6 +130,8 @@ def _push(context: Tensor, depth: Tensor, table: Table, config: LangOccConfig) -
 
 
 def _pull(context: Tensor, depth: Tensor, table: Table, config: LangOccConfig) -> Tensor:
+    # Looking up is done in float32, whatever autocast makes of convolutions.
+    context, depth = context.float(), depth.float()
     total = _zeros(context[0, :, 0, :1].T, config)
     for n, (start, end) in enumerate(zip(table.starts[:-1], table.starts[1:], strict=True)):
         if start == end:

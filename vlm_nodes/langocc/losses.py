@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
@@ -10,6 +11,11 @@ from torch.nn import functional
 
 from vlm_nodes.langocc.errors import LangOccError
 from vlm_nodes.langocc.model import Seen, Volume
+
+_ALIKE: Final = 0.7
+_SOFTNESS: Final = 0.05
+_COMPARED: Final = 512
+_MOST_RARE: Final = 50.0
 
 
 @dataclass(frozen=True)
@@ -23,6 +29,8 @@ class LossWeights:
         sparsity: Of mean opacity of voxels, which empties what no ray speaks of.
         spread: Of metres between what a ray sees in several places: surfaces instead of fog, which
             is as good an answer to the cameras of one moment.
+        rarity: Exponent of how much more rays count whose feature is rare among all: 0 counts
+            pixels, as published; at 1 each kind of thing counts as much as road or sky.
 
     Raises:
         LangOccError: A weight is negative, or features count for nothing.
@@ -33,6 +41,7 @@ class LossWeights:
     depth: float = 0.0
     sparsity: float = 0.01
     spread: float = 0.02
+    rarity: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every value and name the bad one."""
@@ -63,6 +72,10 @@ def ray_losses(
     """
     cosine = functional.cosine_similarity(seen.features, features, dim=-1)
     squared = (seen.features - features).square().sum(-1)
+    if weights.rarity:
+        counts = rarity(features) ** weights.rarity
+        counts = counts / counts.mean()
+        cosine, squared = 1 - counts * (1 - cosine), counts * squared
     parts = {
         'squared': weights.squared * squared.mean(),
         'cosine': weights.cosine * (1 - cosine).mean(),
@@ -79,3 +92,20 @@ def ray_losses(
         gap = (seen.depth_m - depth_m.nan_to_num(1.0)).abs() / depth_m.nan_to_num(1.0).clamp(min=1)
         parts['depth'] = weights.depth * (gap * known).sum() / known.sum().clamp(min=1)
     return {**parts, 'loss': torch.stack(list(parts.values())).sum()}
+
+
+def rarity(features: Tensor) -> Tensor:
+    """How rare each feature is among all of a batch.
+
+    Args:
+        features: (B, R, D) unit vectors.
+
+    Returns:
+        (B, R) 1 over the share of features that are alike, at most `_MOST_RARE`. Alike is a cosine
+        above `_ALIKE`, counted softly, among `_COMPARED` of them that are spread over the batch.
+    """
+    with torch.no_grad():
+        flat = features.flatten(0, 1)
+        some = flat[:: max(1, len(flat) // _COMPARED)]
+        alike = torch.sigmoid((flat @ some.T - _ALIKE) / _SOFTNESS).mean(-1)
+        return (1 / alike.clamp(min=1 / _MOST_RARE)).reshape(features.shape[:2])

@@ -17,7 +17,7 @@ from vlm_nodes.langocc.config import LangOccConfig
 from vlm_nodes.langocc.lifting import Rig, Tables, lift
 from vlm_nodes.langocc.rays import Rays
 from vlm_nodes.langocc.rendering import render
-from vlm_nodes.langocc.volume import Trunk3d, coordinates, warp
+from vlm_nodes.langocc.volume import Trunk3d, coordinates, split, warp
 
 MEAN: Final = (0.485, 0.456, 0.406)
 STD: Final = (0.229, 0.224, 0.225)
@@ -53,7 +53,7 @@ class Volume:
     """What a network says of a batch of moments.
 
     Attributes:
-        density: (B, 1, X, Y, Z) 1/m.
+        density: (B, 1, X i, Y j, Z k) 1/m, of the i x j x k parts of each voxel.
         hidden: (B, C, X, Y, Z) unit vectors; `LangOcc.decode` makes features of them.
     """
 
@@ -100,7 +100,8 @@ class LangOcc(nn.Module):
         moments = 2 if config.previous else 1
         self.trunk = Trunk3d(config.lifted * moments + 4, config.trunk)
         width = config.trunk[0]
-        self.density = nn.Conv3d(width, 1, 1)
+        parts = config.fine[0] * config.fine[1] * config.fine[2]
+        self.density = nn.Conv3d(width, parts, 1)
         self.hidden = nn.Sequential(
             nn.Conv3d(width, config.hidden, 1),
             nn.ReLU(),
@@ -109,7 +110,7 @@ class LangOcc(nn.Module):
         self.sky = Sky(config.hidden)
         self.code = nn.Parameter(torch.empty(config.feature_dim, config.hidden))
         nn.init.orthogonal_(self.code)
-        first = torch.full((1,), float(np.log(np.expm1(_FIRST_DENSITY))) / _DENSITY_GAIN)
+        first = torch.full((parts,), float(np.log(np.expm1(_FIRST_DENSITY))) / _DENSITY_GAIN)
         self.density.bias = nn.Parameter(first)
         self.register_buffer('_places', coordinates(config.grid), persistent=False)
         for name, numbers in (('_mean', MEAN), ('_std', STD)):
@@ -149,8 +150,9 @@ class LangOcc(nn.Module):
         places: Tensor = self._places  # type: ignore[assignment]
         parts.append(places.to(lifted.dtype).expand(len(lifted), *places.shape))
         trunk = self.trunk(torch.cat(parts, dim=1))
-        density = functional.softplus(_DENSITY_GAIN * self.density(trunk).float())
-        return Volume(density, functional.normalize(self.hidden(trunk).float(), dim=1))
+        density = split(_DENSITY_GAIN * self.density(trunk).float(), self.config.fine)
+        hidden = functional.normalize(self.hidden(trunk).float(), dim=1)
+        return Volume(functional.softplus(density), hidden)
 
     def lift(self, surround: Surround) -> Tensor:
         """Pictures to lifted features, (B, lifted, X, Y, Z)."""

@@ -23,6 +23,7 @@ from vlm_nodes.langocc.errors import LangOccError
 from vlm_nodes.langocc.lifting import RigView
 from vlm_nodes.langocc.model import Surround, Volume
 from vlm_nodes.langocc.rendering import sample_volume
+from vlm_nodes.langocc.volume import parts_of
 from vlm_nodes.surround import Keyframe, NuScenes, VoxelGrid, read_image
 from vlm_nodes.surround.occupancy import FREE
 
@@ -58,9 +59,9 @@ class Prediction:
     grid: VoxelGrid
 
     def opacity(self) -> NDArray[np.float32]:
-        """(X, Y, Z), 0 to 1: what a voxel hides of what is straight behind it."""
-        density = self.volume.density[0, 0].cpu().numpy()
-        return np.asarray(1 - np.exp(-density * self.grid.voxel_m), np.float32)
+        """(X, Y, Z), 0 to 1: what a voxel hides if all of it is as dense as its densest part."""
+        densest = parts_of(self.volume.density, self.grid.shape)[0, 0].amax(-1).cpu().numpy()
+        return np.asarray(1 - np.exp(-densest * self.grid.voxel_m), np.float32)
 
     def occupied(self, threshold: float = THRESHOLD) -> NDArray[np.bool_]:
         """(X, Y, Z) voxels of at least so much opacity."""

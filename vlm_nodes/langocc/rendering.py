@@ -85,10 +85,10 @@ def render(
     """Render rays through a volume.
 
     Args:
-        density: (B, 1, X, Y, Z) 1/m, at least 0.
-        features: (B, C, X, Y, Z).
+        density: (B, 1, X, Y, Z) 1/m, at least 0; of the grid's voxels or of parts of them.
+        features: (B, C, X, Y, Z), likewise.
         rays: (B, R, 3).
-        grid: Where the volumes' voxels are.
+        grid: What the volumes fill.
         sampling: How.
         jitter: Move samples at random within their steps, for training.
     """

@@ -63,9 +63,13 @@ def _run(options: argparse.Namespace) -> int:
         load_resnet50(model.backbone, options.backbone_weights)
     _keep_options(options, config)
     choice = RayChoice(options.rays, options.before, options.after)
-    training = [Moments(d, store, config, choice) for d in drives]
+    memory_mb = options.memory_mb // (len(drives) + len(held_out))
+    training = [Moments(d, store, config, choice, memory_mb=memory_mb) for d in drives]
     validation = [
-        Moments(d, store, config, replace(choice, before=0, after=0), fixed=True) for d in held_out
+        Moments(
+            d, store, config, replace(choice, before=0, after=0), fixed=True, memory_mb=memory_mb
+        )
+        for d in held_out
     ]
     start_s = time.monotonic()
     keep = KeepCheckpoints(
@@ -117,6 +121,8 @@ def model_config(options: argparse.Namespace, feature_dim: int) -> LangOccConfig
         changes['lift'] = options.lift
     if options.image_size:
         changes['image_size'] = tuple(options.image_size)
+    if options.fine:
+        changes['fine'] = tuple(options.fine)
     if options.backbone:
         changes['backbone'] = options.backbone
     if options.lower or options.upper or options.voxel:
@@ -140,6 +146,7 @@ def training_config(options: argparse.Namespace) -> TrainingConfig:
             options.depth_weight,
             options.sparsity_weight,
             options.spread_weight,
+            options.rarity,
         ),
         light=options.light,
         drop_camera=options.drop_camera,
@@ -216,6 +223,8 @@ def _check(options: argparse.Namespace) -> None:
     for name in ('steps', 'batch', 'val_every', 'rays'):
         if getattr(options, name) < 1:
             raise LangOccError(f'--{name.replace("_", "-")} must be at least 1')
+    if options.memory_mb < 0:
+        raise LangOccError(f'--memory-mb must be at least 0, is {options.memory_mb}')
     if not 0 <= options.ema < 1:
         raise LangOccError(f'--ema must be at least 0 and below 1, is {options.ema}')
     if not is_first_process():
@@ -278,6 +287,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     add('--backbone', choices=('small', 'resnet50'))
     add('--backbone-weights', type=Path, help="torchvision's or timm's ResNet-50 weights")
     add('--hidden', type=int, help='channels of features in space')
+    add('--fine', type=int, nargs=3, metavar='N', help="parts of a voxel's density along x, y, z")
     add('--previous', action='store_true', help='fuse the keyframe before')
     add('--lower', type=float, nargs=3, metavar='M', help='corner of the grid')
     add('--upper', type=float, nargs=3, metavar='M', help='the opposite corner')
@@ -300,6 +310,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add('--depth-weight', type=float, default=default.depth, help='of LiDAR rays (default: 0)')
     add('--sparsity-weight', type=float, default=default.sparsity)
     add('--spread-weight', type=float, default=default.spread, help='a metre of fog')
+    add('--rarity', type=float, default=default.rarity, help='exponent of rare features (0: off)')
     add('--light', type=float, default=0.1, help='greatest change of brightness (default: 0.1)')
     add('--drop-camera', type=float, default=0.0, help='chance that one is missing (default: 0)')
     add('--no-mirror', action='store_true', help='do not mirror the world at random')
@@ -313,6 +324,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     add('--keep-every', type=int, default=0, metavar='N', help='keep OUT/epoch-N at every Nth')
     add('--threads', type=int, default=0, help='CPU threads of torch; 0 for its own choice')
     add('--workers', type=int, default=0, help='processes that read')
+    add('--memory-mb', type=int, default=1024, help='pictures kept by each, and as much of rays')
     add('--accelerator', default='auto', help='cpu, gpu or auto')
     add('--devices', default='auto', help='how many, or auto; several train together (DDP)')
     add('--half', action='store_true', help='write float16 weights')

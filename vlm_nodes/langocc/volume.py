@@ -43,6 +43,25 @@ def coordinates(grid: VoxelGrid) -> Tensor:
     return torch.cat([scaled, scaled[:2].square().sum(0, keepdim=True).sqrt()])
 
 
+def split(volume: Tensor, fine: tuple[int, int, int]) -> Tensor:
+    """Channels as parts of voxels: (B, C i j k, X, Y, Z) -> (B, C, X i, Y j, Z k)."""
+    if fine == (1, 1, 1):
+        return volume
+    batch, channels, x, y, z = volume.shape
+    i, j, k = fine
+    parts = volume.reshape(batch, channels // (i * j * k), i, j, k, x, y, z)
+    return parts.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(batch, -1, x * i, y * j, z * k)
+
+
+def parts_of(volume: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """A fine volume (B, C, X i, Y j, Z k) as parts of voxels of a shape, (B, C, X, Y, Z, i j k)."""
+    batch, channels, *sides = volume.shape
+    i, j, k = (side // whole for side, whole in zip(sides, shape, strict=True))
+    x, y, z = shape
+    parts = volume.reshape(batch, channels, x, i, y, j, z, k).permute(0, 1, 2, 4, 6, 3, 5, 7)
+    return parts.reshape(batch, channels, x, y, z, i * j * k)
+
+
 class Block(nn.Module):
     """Two 3x3x3 convolutions and a shortcut."""
 
