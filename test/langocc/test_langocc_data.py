@@ -13,6 +13,7 @@ from vlm_nodes.langocc.data import Batch, Moments, RayChoice, surround_of
 from vlm_nodes.langocc.errors import LangOccError
 from vlm_nodes.langocc.extract import at_pixels
 from vlm_nodes.langocc.ray_store import RayStore
+from vlm_nodes.langocc.recent import Recent
 from vlm_nodes.surround import NuScenes, SurroundError, read_image
 
 
@@ -127,6 +128,41 @@ def test_rays_of_other_keyframes_meet_what_their_pixels_show(street, store):
     origins = {tuple(np.round(o, 2)) for o in moment.rays.origins_m.tolist()}
     pose = invert(now.map_from_ego) @ later.cameras['CAM_FRONT'].map_from_camera
     assert tuple(np.round(transform_points(pose, np.zeros(3)), 2)) in origins
+
+
+def test_cells_are_those_of_the_pixels_that_features_were_looked_up_on(street, store):
+    config = small_config()
+    moment = Moments(NuScenes(street), store, config, RayChoice(400, 0, 0), fixed=True)[2]
+    stored = store.read(NuScenes(street)[2].token)
+    height, width = config.feature_size
+    camera = [config.cameras.index(store.page.cameras[c]) for c in stored.camera]
+    u, v = stored.pixels.T
+    row, column = v * height // 32, u * width // 64
+    known = {
+        (int((c * height + r) * width + k), tuple(f.tolist()))
+        for c, r, k, f in zip(camera, row, column, stored.features, strict=True)
+    }
+    assert len(moment.cells) == 200
+    features = moment.cell_features.numpy().astype(np.float16)
+    found = zip(moment.cells.tolist(), features, strict=True)
+    assert {(cell, tuple(feature.tolist())) for cell, feature in found} <= known
+
+
+def test_what_was_read_is_kept_up_to_a_size():
+    made = []
+
+    def make(name):
+        made.append(name)
+        return name
+
+    recent = Recent(10, len)
+    for name in ('aaaa', 'bbbb', 'aaaa', 'cccc', 'aaaa', 'bbbb'):
+        assert recent.get(name, lambda name=name: make(name)) == name
+        assert recent.bytes <= 10
+    assert made == ['aaaa', 'bbbb', 'cccc', 'bbbb']
+    none = Recent(0, len)
+    none.get('a', lambda: make('a'))
+    assert len(none) == 0
 
 
 def test_moments_draw_other_rays_each_time_unless_they_are_fixed(street, store):

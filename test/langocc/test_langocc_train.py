@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -104,7 +105,9 @@ def test_bad_options_are_one_line(street, tmp_path, capsys):
 def batch_of():
     rays = random_rays(count=80)
     features = torch.nn.functional.normalize(torch.randn(1, 80, 12), dim=-1)
-    return Batch(random_surround(), rays, features, torch.full((1, 80), torch.nan), None, None)
+    cells = torch.arange(10)[None]
+    unknown = torch.full((1, 80), torch.nan)
+    return Batch(random_surround(), rays, features, unknown, cells, features[:, :10])
 
 
 def test_mirroring_changes_what_is_answered_and_needs_an_even_grid():
@@ -128,7 +131,7 @@ def test_steps_of_training_make_rays_see_what_they_should():
     up = (batch.rays.directions[..., 2:] > 0).float()
     target = torch.zeros(1, 80, 12)
     target[..., :1], target[..., 1:2] = up, 1 - up
-    batch = Batch(batch.now, batch.rays, target, batch.depth_m, None, None)
+    batch = replace(batch, features=target)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     losses = []
     for _ in range(20):
@@ -138,6 +141,22 @@ def test_steps_of_training_make_rays_see_what_they_should():
         optimizer.step()
         losses.append(loss.item())
     assert np.mean(losses[-3:]) < 0.7 * losses[0]
+
+
+def test_pictures_learn_what_their_own_pixels_are():
+    module = LangOccTraining(small_model(), TrainingConfig())
+    module.log_dict = lambda *args, **kwargs: None
+    batch = batch_of()
+    volume = module.model(batch.now)
+    seen = module.model.render(volume, batch.rays)
+    first = module._losses(seen, volume, batch)['pictures']
+    optimizer = torch.optim.Adam(module.model.parameters(), 1e-2)
+    for _ in range(15):
+        optimizer.zero_grad()
+        module._losses(seen, module.model(batch.now), batch)['pictures'].backward()
+        optimizer.step()
+    assert module._losses(seen, module.model(batch.now), batch)['pictures'] < 0.5 * first
+    assert 'pictures' not in module._losses(seen, module.model.eval()(batch.now), batch)
 
 
 def test_half_precision_trains_with_both_ways_of_lifting():

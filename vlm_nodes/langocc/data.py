@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -22,6 +22,9 @@ from vlm_nodes.langocc.ray_store import RayStore
 from vlm_nodes.langocc.rays import Rays, pixel_rays
 from vlm_nodes.langocc.recent import Recent
 from vlm_nodes.surround import Keyframe, NuScenes, read_image
+
+_RAYS_A_CELL: Final = 2
+"""Rays of a moment to each pixel of its own that is compared without a ray."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class Moment:
         rays: (R, 3) in the keyframe's ego frame.
         features: (R, D) float32 unit vectors.
         depth_m: (R,) float32; NaN where unknown.
+        cells: (P,) int64 places of some of its own pixels in the flat feature maps (N h w).
+        cell_features: (P, D) float32 unit vectors of these.
         previous: Images, rig and (4, 4) previous_from_now of an earlier one, if there is one.
     """
 
@@ -65,6 +70,8 @@ class Moment:
     rays: Rays
     features: Tensor
     depth_m: Tensor
+    cells: Tensor
+    cell_features: Tensor
     previous: tuple[Tensor, Rig, Tensor] | None = None
 
 
@@ -76,8 +83,10 @@ class Batch:
     rays: Rays
     features: Tensor
     depth_m: Tensor
-    previous: Surround | None
-    previous_from_now: Tensor | None
+    cells: Tensor
+    cell_features: Tensor
+    previous: Surround | None = None
+    previous_from_now: Tensor | None = None
 
     @classmethod
     def of(cls, moments: Sequence[Moment]) -> Batch:
@@ -92,6 +101,8 @@ class Batch:
             ),
             torch.stack([m.features for m in moments]),
             torch.stack([m.depth_m for m in moments]),
+            torch.stack([m.cells for m in moments]),
+            torch.stack([m.cell_features for m in moments]),
             _surround([p[0] for p in earlier], [p[1] for p in earlier]) if fused else None,
             torch.stack([p[2] for p in earlier]) if fused else None,
         )
@@ -104,6 +115,8 @@ class Batch:
             self.rays.to(device),
             self.features.to(device),
             self.depth_m.to(device),
+            self.cells.to(device),
+            self.cell_features.to(device),
             replace(previous, images=previous.images.to(device)) if previous else None,
             pose.to(device) if pose is not None else None,
         )
@@ -125,6 +138,7 @@ class _Lines:
         camera: (R,) places in `map_from_camera`.
         directions: (R, 3) float32 unit vectors in the frame of each ray's camera.
         map_from_camera: (C, 4, 4).
+        cells: (R,) as of `Moment`.
         features: (R, D) float16 unit vectors.
         depth_m: (R,) float32; NaN where unknown.
     """
@@ -132,6 +146,7 @@ class _Lines:
     camera: NDArray[np.uint8]
     directions: NDArray[np.float32]
     map_from_camera: NDArray[np.float64]
+    cells: NDArray[np.int64]
     features: NDArray[np.float16]
     depth_m: NDArray[np.float32]
 
@@ -197,7 +212,13 @@ class Moments(Dataset[Moment]):
         about = self._drives.neighbours(index, choice.before, choice.after)
         rays, features, depth = self._rays(keyframe, about, rng)
         images, rig = self._pictures_of(index)
-        return Moment(images, rig, rays, features, depth, self._previous(index, keyframe))
+        own = self._lines_of(index)
+        count = max(1, choice.count // _RAYS_A_CELL)
+        some = rng.integers(len(own.camera), size=count)
+        cells = torch.from_numpy(own.cells[some])
+        seen = torch.from_numpy(own.features[some].astype(np.float32))
+        previous = self._previous(index, keyframe)
+        return Moment(images, rig, rays, features, depth, cells, seen, previous)
 
     def _rays(
         self, now: Keyframe, about: Sequence[int], rng: np.random.Generator
@@ -222,7 +243,7 @@ class Moments(Dataset[Moment]):
     def _rays_of(
         self, now: Keyframe, place: int, count: int, rng: np.random.Generator
     ) -> tuple[Rays, Tensor, Tensor]:
-        lines = self._lines.get(place, lambda: self._read_lines(place))
+        lines = self._lines_of(place)
         size = len(lines.camera)
         # With replacement only where there are too few.
         some = rng.integers(size, size=count) if count > size else rng.permutation(size)[:count]
@@ -234,18 +255,27 @@ class Moments(Dataset[Moment]):
             torch.from_numpy(lines.depth_m[some]),
         )
 
+    def _lines_of(self, place: int) -> _Lines:
+        return self._lines.get(place, lambda: self._read_lines(place))
+
     def _read_lines(self, place: int) -> _Lines:
         keyframe = self._drives[place]
         stored = self._store.read(keyframe.token)
         names = self._store.page.cameras
         directions = np.zeros((len(stored.camera), 3), np.float32)
+        cells = np.zeros(len(stored.camera), np.int64)
         poses = np.tile(np.eye(4), (len(names), 1, 1))
         for number in np.unique(stored.camera):
             image = keyframe.cameras[names[number]]
             mine = stored.camera == number
             directions[mine] = pixel_rays(image.camera, np.eye(4), stored.pixels[mine]).directions
             poses[number] = image.map_from_camera
-        return _Lines(stored.camera, directions, poses, stored.features, stored.depth_m)
+            u, v = stored.pixels[mine].T
+            height, width = self._config.feature_size
+            row, column = v * height // image.camera.height, u * width // image.camera.width
+            camera = self._config.cameras.index(names[number])
+            cells[mine] = (camera * height + row) * width + column
+        return _Lines(stored.camera, directions, poses, cells, stored.features, stored.depth_m)
 
     def _pictures_of(self, place: int) -> tuple[Tensor, Rig]:
         return self._pictures.get(place, lambda: surround_of(self._drives[place], self._config))

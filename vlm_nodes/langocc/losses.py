@@ -29,6 +29,9 @@ class LossWeights:
         sparsity: Of mean opacity of voxels, which empties what no ray speaks of.
         spread: Of metres between what a ray sees in several places: surfaces instead of fog, which
             is as good an answer to the cameras of one moment.
+        pictures: Of what pictures show before they are lifted, against their own pixels. Without
+            it, a network must find depth and meaning out together, each of which helps little
+            without the other.
         rarity: Exponent of how much more rays count whose feature is rare among all: 0 counts
             pixels, as published; at 1 each kind of thing counts as much as road or sky.
 
@@ -41,6 +44,7 @@ class LossWeights:
     depth: float = 0.0
     sparsity: float = 0.01
     spread: float = 0.02
+    pictures: float = 0.5
     rarity: float = 0.0
 
     def __post_init__(self) -> None:
@@ -72,13 +76,9 @@ def ray_losses(
     """
     cosine = functional.cosine_similarity(seen.features, features, dim=-1)
     squared = (seen.features - features).square().sum(-1)
-    if weights.rarity:
-        counts = rarity(features) ** weights.rarity
-        counts = counts / counts.mean()
-        cosine, squared = 1 - counts * (1 - cosine), counts * squared
     parts = {
-        'squared': weights.squared * squared.mean(),
-        'cosine': weights.cosine * (1 - cosine).mean(),
+        'squared': weights.squared * _mean(squared, features, weights),
+        'cosine': weights.cosine * _mean(1 - cosine, features, weights),
     }
     if weights.spread:
         parts['spread'] = weights.spread * seen.spread_m.mean()
@@ -109,3 +109,23 @@ def rarity(features: Tensor) -> Tensor:
         some = flat[:: max(1, len(flat) // _COMPARED)]
         alike = torch.sigmoid((flat @ some.T - _ALIKE) / _SOFTNESS).mean(-1)
         return (1 / alike.clamp(min=1 / _MOST_RARE)).reshape(features.shape[:2])
+
+
+def picture_loss(looked: Tensor, features: Tensor, weights: LossWeights) -> Tensor:
+    """Mean squared difference of what pictures show from what they should, weighted.
+
+    Args:
+        looked: (B, P, D) unit vectors.
+        features: (B, P, D) unit vectors.
+        weights: Of the parts.
+    """
+    squared = (looked - features).square().sum(-1)
+    return weights.pictures * _mean(squared, features, weights)
+
+
+def _mean(values: Tensor, features: Tensor, weights: LossWeights) -> Tensor:
+    """The mean over rays, those with rare features counting more where that is asked for."""
+    if not weights.rarity:
+        return values.mean()
+    counts = rarity(features) ** weights.rarity
+    return (values * counts).sum() / counts.sum()

@@ -55,14 +55,18 @@ class Volume:
     Attributes:
         density: (B, 1, X i, Y j, Z k) 1/m, of the i x j x k parts of each voxel.
         hidden: (B, C, X, Y, Z) unit vectors; `LangOcc.decode` makes features of them.
+        pictures: (B, N, h, w, C) unit vectors of the pictures that were lifted, before any depth,
+            where they are of use: in training.
     """
 
     density: Tensor
     hidden: Tensor
+    pictures: Tensor | None = None
 
     def mirrored(self, axis: int) -> Volume:
         """Behind a mirror across x (0) or y (1), for a grid that is even about the vehicle."""
-        return Volume(self.density.flip(axis + 2), self.hidden.flip(axis + 2))
+        turned = self.density.flip(axis + 2), self.hidden.flip(axis + 2)
+        return Volume(*turned, self.pictures)
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class LangOcc(nn.Module):
             nn.Conv2d(config.neck, config.bins, 1),
         )
         self.context = nn.Conv2d(config.neck + 6, config.lifted, 1)
+        self.look = nn.Conv2d(config.lifted, config.hidden, 1)
         self.norm = nn.GroupNorm(8, config.lifted)
         moments = 2 if config.previous else 1
         self.trunk = Trunk3d(config.lifted * moments + 4, config.trunk)
@@ -138,13 +143,13 @@ class LangOcc(nn.Module):
         """
         if (previous is None) != (previous_from_now is None):
             raise ValueError('earlier pictures and their pose must come together')
-        lifted = self.lift(now)
+        lifted, context = self.lift(now)
         parts = [lifted]
         if self.config.previous:
             if previous is None or previous_from_now is None:
                 parts.append(torch.zeros_like(lifted))
             else:
-                parts.append(warp(self.lift(previous), self.config.grid, previous_from_now))
+                parts.append(warp(self.lift(previous)[0], self.config.grid, previous_from_now))
         if mirror:
             parts = [part.flip([axis + 2 for axis in mirror]) for part in parts]
         places: Tensor = self._places  # type: ignore[assignment]
@@ -152,10 +157,16 @@ class LangOcc(nn.Module):
         trunk = self.trunk(torch.cat(parts, dim=1))
         density = split(_DENSITY_GAIN * self.density(trunk).float(), self.config.fine)
         hidden = functional.normalize(self.hidden(trunk).float(), dim=1)
-        return Volume(functional.softplus(density), hidden)
+        pictures = self._looked(context) if self.training else None
+        return Volume(functional.softplus(density), hidden, pictures)
 
-    def lift(self, surround: Surround) -> Tensor:
-        """Pictures to lifted features, (B, lifted, X, Y, Z)."""
+    def _looked(self, context: Tensor) -> Tensor:
+        """What pictures show by themselves: (B, N, lifted, h, w) -> (B, N, h, w, C)."""
+        looked = self.look(context.flatten(0, 1)).float().movedim(1, -1)
+        return functional.normalize(looked, dim=-1).unflatten(0, context.shape[:2])
+
+    def lift(self, surround: Surround) -> tuple[Tensor, Tensor]:
+        """Pictures to features, (B, lifted, X, Y, Z), and (B, N, lifted, h, w) before lifting."""
         batch, cameras = surround.images.shape[:2]
         tables = [self.tables.of(rig, surround.images.device) for rig in surround.rigs]
         mean: Tensor = self._mean  # type: ignore[assignment]
@@ -169,8 +180,7 @@ class LangOcc(nn.Module):
         # Even depth gives every bin 1: what is lifted has the size of what is seen.
         depth = (depth * self.config.bins).unflatten(0, (batch, cameras))
         volumes = [lift(context[b], depth[b], table, self.config) for b, table in enumerate(tables)]
-        lifted: Tensor = self.norm(torch.stack(volumes))
-        return lifted
+        return self.norm(torch.stack(volumes)), context
 
     def render(self, volume: Volume, rays: Rays, *, jitter: bool = False) -> Seen:
         """What rays (B, R) see: the volume's features, and the sky with what opacity is left.

@@ -15,7 +15,7 @@ from vlm_nodes.clip.training_backend import lightning
 from vlm_nodes.langocc.checkpoint import FeatureSpace, save_checkpoint
 from vlm_nodes.langocc.data import Batch
 from vlm_nodes.langocc.errors import LangOccError
-from vlm_nodes.langocc.losses import LossWeights, ray_losses
+from vlm_nodes.langocc.losses import LossWeights, picture_loss, ray_losses
 from vlm_nodes.langocc.model import LangOcc, Surround
 
 
@@ -132,7 +132,14 @@ class LangOccTraining(lightning.LightningModule):  # type: ignore[misc]
     def _losses(self, seen: Any, volume: Any, batch: Batch) -> dict[str, Tensor]:
         edge = self.model.config.grid.voxel_m
         weights = self._config.losses
-        return ray_losses(seen, volume, batch.features, weights, edge, batch.depth_m)
+        losses = ray_losses(seen, volume, batch.features, weights, edge, batch.depth_m)
+        if weights.pictures and volume.pictures is not None:
+            flat = volume.pictures.flatten(1, 3)
+            places = batch.cells[..., None].expand(-1, -1, flat.shape[-1])
+            looked = self.model.decode(flat.gather(1, places))
+            losses['pictures'] = picture_loss(looked, batch.cell_features, weights)
+            losses['loss'] = losses['loss'] + losses['pictures']
+        return losses
 
     def _disturb(self, surround: Surround) -> Surround:
         """Other light for each picture, and cameras that are missing."""
