@@ -39,6 +39,7 @@ OPTIONS = [
     *('--size', 'small', '--clip-size', '32', '--rays-a-camera', '60', '--feature-dim', '16'),
     *('--hidden', '8', '--image-size', '32', '64', '--rays', '60', '--before', '1', '--after', '1'),
     *('--lower', '-8', '-8', '-1', '--upper', '8', '8', '5.4', '--voxel', '1.6'),
+    *('--rarity', '0.5'),
     *('--batch', '2', '--lr', '5e-3', '--ema', '0.5', '--threads', '1', '--accelerator', 'cpu'),
 ]
 

@@ -163,7 +163,7 @@ class LangOcc(nn.Module):
     def _looked(self, context: Tensor) -> Tensor:
         """What pictures show by themselves: (B, N, lifted, h, w) -> (B, N, h, w, C)."""
         looked = self.look(context.flatten(0, 1)).float().movedim(1, -1)
-        return functional.normalize(looked, dim=-1).unflatten(0, context.shape[:2])
+        return functional.normalize(looked, dim=-1).reshape(*context.shape[:2], *looked.shape[1:])
 
     def lift(self, surround: Surround) -> tuple[Tensor, Tensor]:
         """Pictures to features, (B, lifted, X, Y, Z), and (B, N, lifted, h, w) before lifting."""

@@ -311,7 +311,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add('--depth-weight', type=float, default=default.depth, help='of LiDAR rays (default: 0)')
     add('--sparsity-weight', type=float, default=default.sparsity)
     add('--spread-weight', type=float, default=default.spread, help='a metre of fog')
-    add('--picture-weight', type=float, default=default.pictures, help='of pictures by themselves')
+    add('--picture-weight', type=float, default=default.pictures, help='of pictures alone')
     add('--rarity', type=float, default=default.rarity, help='exponent of rare features (0: off)')
     add('--light', type=float, default=0.1, help='greatest change of brightness (default: 0.1)')
     add('--drop-camera', type=float, default=0.0, help='chance that one is missing (default: 0)')
