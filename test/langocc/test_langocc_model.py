@@ -252,3 +252,20 @@ def test_equal_counts_of_kinds_make_losses_of_their_means():
     even = LossWeights(cosine=0.0, sparsity=0.0, spread=0.0, rarity=1.0)
     found = [ray_losses(seen, volume, features, w, 0.8)['loss'].item() for w in (plain, even)]
     np.testing.assert_allclose(found, (0.2, 1.0), atol=0.02)
+
+
+def test_a_house_goes_on_above_the_grid():
+    """A ray that leaves through the top, 1.4 m before the house, meets it above."""
+    density = torch.zeros(1, 1, *GRID.shape)
+    density[:, :, 8:, :, 3:] = 100.0
+    up = torch.tensor([1.0, 0.0, 1.0]) / 2**0.5
+    rays = Rays(torch.tensor([[[-1.0, 0.0, 2.0]]]), up[None, None])
+    features = torch.zeros(1, 1, *GRID.shape)
+    found = [
+        render(density, features, rays, GRID, Sampling(64, 64, 64, beyond_m=beyond))
+        for beyond in (0.0, 4.0)
+    ]
+    assert found[0].opacity.item() == 0
+    assert found[1].opacity.item() > 0.99
+    # Its first voxels' centres are 5.6 + 1 m ahead, from where on density falls off.
+    assert 5.0 < found[1].depth_m.item() / 2**0.5 < 6.6

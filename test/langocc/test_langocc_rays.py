@@ -69,6 +69,14 @@ def test_boxes_are_entered_and_left_where_they_should_be():
     assert leave.tolist() == pytest.approx([4, 14, 11, 0, 4 * 2**0.5, 0])
 
 
+def test_a_larger_box_is_larger_on_all_sides_but_the_floors():
+    away = [[1, 0, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]]
+    rays = rays_of([[0, 0, 0]] * 4, away)
+    _, leave = box_span(rays, GRID)
+    _, further = box_span(rays, GRID, beyond_m=3.0)
+    torch.testing.assert_close(further - leave, torch.tensor([3.0, 3.0, 3.0, 0.0]))
+
+
 def test_rays_begin_at_the_near_distance():
     enter, leave = box_span(rays_of([[0, 0, 0]], [[0, 0, 1]]), GRID, near_m=0.5)
     assert (enter.item(), leave.item()) == pytest.approx((0.5, 3.0))

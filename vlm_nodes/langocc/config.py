@@ -59,7 +59,7 @@ class LangOccConfig:
     hidden: int = 64
     feature_dim: int = 512
     previous: bool = False
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: Sampling = field(default_factory=lambda: Sampling(beyond_m=20.0))
 
     def __post_init__(self) -> None:
         """Check every value and name the bad one."""
@@ -104,7 +104,7 @@ class LangOccConfig:
             'fine': (1, 1, 4),
             'hidden': 24,
             'feature_dim': 32,
-            'sampling': Sampling(24, 40, 12),
+            'sampling': Sampling(24, 40, 12, beyond_m=8.0),
         }
         return cls(**{**values, **changes})
 

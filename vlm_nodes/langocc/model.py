@@ -31,8 +31,6 @@ _DENSITY_GAIN: Final = 4.0
 
 _ON_THE_FLOOR_M: Final = 1e-2
 
-_SKY_WAVES: Final = (1.0, 2.0, 4.0)
-
 
 @dataclass(frozen=True)
 class Surround:
@@ -186,7 +184,7 @@ class LangOcc(nn.Module):
         """What rays (B, R) see: the volume's features, and the sky with what opacity is left.
 
         Nothing lies below the grid: rays that leave through its floor must end before, or they see
-        too little. Otherwise a sky that is a road below the horizon would be an easier answer.
+        too little.
         """
         seen = render(
             volume.density, volume.hidden, rays, self.config.grid, self.config.sampling,
@@ -223,16 +221,17 @@ class LangOcc(nn.Module):
 
 
 class Sky(nn.Module):
-    """What lies behind the grid, by direction: sky above, and what a street mostly ends in."""
+    """What lies behind everything: one feature.
+
+    One that depended on the direction would learn that houses are to the left and right of streets:
+    an answer so good that nothing else is found out about houses.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        inputs = 3 * (1 + 2 * len(_SKY_WAVES))
-        self.layers = nn.Sequential(nn.Linear(inputs, 48), nn.ReLU(), nn.Linear(48, channels))
+        self.feature = nn.Parameter(torch.randn(channels) / channels**0.5)
 
     def forward(self, directions: Tensor) -> Tensor:
         """(..., 3) unit vectors -> (..., C) unit vectors."""
-        waves = [directions]
-        for wave in _SKY_WAVES:
-            waves += [(directions * wave * torch.pi).sin(), (directions * wave * torch.pi).cos()]
-        return functional.normalize(self.layers(torch.cat(waves, dim=-1)).float(), dim=-1)
+        unit = functional.normalize(self.feature.float(), dim=0)
+        return unit.expand(*directions.shape[:-1], len(unit))

@@ -141,13 +141,16 @@ def lidar_pixels(
     return LidarPixels(pixels, np.linalg.norm(seen[kept], axis=1).astype(np.float32), kept)
 
 
-def box_span(rays: Rays, grid: VoxelGrid, near_m: float = 0.0) -> tuple[Tensor, Tensor]:
+def box_span(
+    rays: Rays, grid: VoxelGrid, near_m: float = 0.0, beyond_m: float = 0.0
+) -> tuple[Tensor, Tensor]:
     """Where rays enter and leave the grid's box (slab method, Kay and Kajiya 1986).
 
     Args:
         rays: (..., R).
         grid: The box.
         near_m: Rays begin so far from their origins.
+        beyond_m: The box is so much larger on all sides but the floor's.
 
     Returns:
         (..., R) metres along each ray, from and to; both 0 where a ray misses the box.
@@ -156,6 +159,8 @@ def box_span(rays: Rays, grid: VoxelGrid, near_m: float = 0.0) -> tuple[Tensor, 
         torch.tensor(corner, dtype=rays.origins_m.dtype, device=rays.origins_m.device)
         for corner in (grid.lower_m, grid.upper_m)
     )
+    lower = lower - lower.new_tensor((beyond_m, beyond_m, 0.0))
+    upper = upper + beyond_m
     # A ray along a slab is in it all the way or never: 1e-9 makes that +-infinity in effect.
     slow = torch.where(rays.directions < 0, -1e-9, 1e-9)
     speed = torch.where(rays.directions.abs() < 1e-9, slow, rays.directions)

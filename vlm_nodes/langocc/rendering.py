@@ -32,6 +32,8 @@ class Sampling:
         top: How many of them are looked up in the features; the weight of the rest is shared out
             among these.
         near_m: Rays begin so far from the camera.
+        beyond_m: Rays are followed so far past the grid's sides and top, through what its outermost
+            voxels say. Otherwise what lies just beyond would be put at the edge of the grid.
 
     Raises:
         LangOccError: A value is out of its range.
@@ -41,6 +43,7 @@ class Sampling:
     samples: int = 100
     top: int = 16
     near_m: float = 0.05
+    beyond_m: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every value and name the bad one."""
@@ -52,6 +55,8 @@ class Sampling:
             raise LangOccError(f'top must be 1 to samples = {self.samples}, is {self.top}')
         if not 0 <= self.near_m < 10:
             raise LangOccError(f'near_m must be 0 to 10 metres, is {self.near_m}')
+        if not 0 <= self.beyond_m < 1000:
+            raise LangOccError(f'beyond_m must be 0 to 1000 metres, is {self.beyond_m}')
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class Rendered:
         features: (B, R, C) weighted sums; they lack what lies behind the grid.
         opacity: (B, R) sum of the weights; 1 minus it is left for what lies behind.
         depth_m: (B, R) mean distance along the ray, what is left counted at the end of the grid.
-        far_m: (B, R) where the grid ends; 0 for rays that miss it.
+        far_m: (B, R) where the grid, or what is followed beyond it, ends; 0 for rays that miss it.
         spread_m: (B, R) mean distance between two places that the ray sees, by their weights.
     """
 
@@ -92,7 +97,7 @@ def render(
         sampling: How.
         jitter: Move samples at random within their steps, for training.
     """
-    near, far = box_span(rays, grid, sampling.near_m)
+    near, far = box_span(rays, grid, sampling.near_m, sampling.beyond_m)
     edges = even_edges(near, far, sampling.proposals, jitter=jitter)
     with torch.no_grad():
         steps = edges.diff(dim=-1)
