@@ -7,7 +7,7 @@ from torch.nn import functional
 from vlm_nodes.langocc.backbone import Backbone, load_resnet50
 from vlm_nodes.langocc.config import LangOccConfig
 from vlm_nodes.langocc.errors import LangOccError
-from vlm_nodes.langocc.losses import LossWeights, rarity, ray_losses
+from vlm_nodes.langocc.losses import LossWeights, rarity, ray_losses, sky_loss
 from vlm_nodes.langocc.model import Seen, Surround, Volume
 from vlm_nodes.langocc.rays import Rays
 from vlm_nodes.langocc.rendering import Sampling, render, sample_volume
@@ -269,3 +269,11 @@ def test_a_house_goes_on_above_the_grid():
     assert found[1].opacity.item() > 0.99
     # Its first voxels' centres are 5.6 + 1 m ahead, from where on density falls off.
     assert 5.0 < found[1].depth_m.item() / 2**0.5 < 6.6
+
+
+def test_rays_of_sky_should_be_clear_and_others_count_nothing():
+    opacity = torch.tensor([[0.9, 0.9, 0.2, 1.0]])
+    is_sky = torch.tensor([[False, True, True, True]])
+    found = sky_loss(opacity, is_sky, LossWeights(sky=2.0))
+    np.testing.assert_allclose(found, -2 * np.log([0.1, 0.8, 1e-4]).sum() / 4, rtol=1e-4)
+    assert sky_loss(opacity, torch.zeros(1, 4).bool(), LossWeights(sky=2.0)) == 0

@@ -160,6 +160,22 @@ def test_pictures_learn_what_their_own_pixels_are():
     assert 'pictures' not in module._losses(seen, module.model.eval()(batch.now), batch)
 
 
+def test_sky_counts_by_words_and_not_without():
+    config = TrainingConfig(losses=LossWeights(sky=0.1))
+    with pytest.raises(LangOccError, match='no words'):
+        LangOccTraining(small_model(), config)
+    batch = batch_of()
+    module = LangOccTraining(small_model(), config, torch.eye(12)[:3])
+    module.log_dict = lambda *args, **kwargs: None
+    model = module.model.eval()
+    volume = model(batch.now)
+    seen = model.render(volume, batch.rays)
+    sky, house = (replace(batch, features=torch.eye(12)[k].expand(1, 80, 12)) for k in (0, 1))
+    found = module._losses(seen, volume, sky)['sky'].item()
+    np.testing.assert_allclose(found, -0.1 * (1 - seen.opacity).log().mean().item(), rtol=1e-3)
+    assert module._losses(seen, volume, house)['sky'] == 0
+
+
 def test_half_precision_trains_with_both_ways_of_lifting():
     for lift in ('pull', 'push'):
         module = LangOccTraining(small_model(lift=lift), TrainingConfig())
@@ -294,6 +310,8 @@ def test_voxels_get_the_class_of_their_best_prompt(trained):
     numbers, scores = texts.classify(texts.vectors[[0, 1, 2]])
     assert numbers.tolist() == [CLASSES.index(n) for n in ('car', 'car', 'truck')]
     assert scores.shape == (3,)
+    # What looks like sky is nothing.
+    assert texts.classify(texts.vectors[[3]])[0].tolist() == [FREE]
 
 
 def test_evaluation_says_its_figures_and_draws(street, trained, tmp_path, capsys):

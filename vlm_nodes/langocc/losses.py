@@ -16,6 +16,7 @@ _ALIKE: Final = 0.7
 _SOFTNESS: Final = 0.05
 _COMPARED: Final = 512
 _MOST_RARE: Final = 50.0
+_LEAST_LEFT: Final = 1e-4
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class LossWeights:
         pictures: Of what pictures show before they are lifted, against their own pixels. Without
             it, a network must find depth and meaning out together, each of which helps little
             without the other.
+        sky: Of the opacity of rays whose pixels show sky, as cross-entropy. They carve free space,
+            and voxels need not look like sky.
         rarity: Exponent of how much more rays count whose feature is rare among all: 0 counts
             pixels, as published; at 1 each kind of thing counts as much as road or sky.
 
@@ -45,6 +48,7 @@ class LossWeights:
     sparsity: float = 0.01
     spread: float = 0.02
     pictures: float = 0.5
+    sky: float = 0.0
     rarity: float = 0.0
 
     def __post_init__(self) -> None:
@@ -109,6 +113,20 @@ def rarity(features: Tensor) -> Tensor:
         some = flat[:: max(1, len(flat) // _COMPARED)]
         alike = torch.sigmoid((flat @ some.T - _ALIKE) / _SOFTNESS).mean(-1)
         return (1 / alike.clamp(min=1 / _MOST_RARE)).reshape(features.shape[:2])
+
+
+def sky_loss(opacity: Tensor, is_sky: Tensor, weights: LossWeights) -> Tensor:
+    """Mean cross-entropy of rays whose pixels show sky with being clear, weighted.
+
+    Others may end anywhere, behind the grid as well, and count nothing.
+
+    Args:
+        opacity: (B, R).
+        is_sky: (B, R) bool.
+        weights: Of the parts.
+    """
+    left = (1 - opacity.float()).clamp(min=_LEAST_LEFT)
+    return -weights.sky * (left.log() * is_sky).mean()
 
 
 def picture_loss(looked: Tensor, features: Tensor, weights: LossWeights) -> Tensor:

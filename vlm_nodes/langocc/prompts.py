@@ -36,6 +36,9 @@ OCC3D_PROMPTS: Final[Prompts] = MappingProxyType(
 )
 """Occ3D's 17 classes, free space left out."""
 
+SKY: Final = 'sky'
+"""What looks like sky is free, however dense a network made it."""
+
 SEVENTEEN: Final = CLASSES[:-1]
 FIFTEEN: Final = tuple(name for name in SEVENTEEN if name not in ('others', 'other_flat'))
 """What newer papers average over."""

@@ -33,8 +33,10 @@ from vlm_nodes.langocc.extract import (
 )
 from vlm_nodes.langocc.losses import LossWeights
 from vlm_nodes.langocc.model import LangOcc
+from vlm_nodes.langocc.prompts import OCC3D_PROMPTS, SKY
 from vlm_nodes.langocc.ray_store import RayStore
 from vlm_nodes.langocc.training import KeepCheckpoints, LangOccTraining, TrainingConfig
+from vlm_nodes.langocc.vocabulary import TextVectors
 from vlm_nodes.surround import CAMERAS, NuScenes, VoxelGrid
 
 PRECISIONS: Final = {'fp32': '32-true', 'bf16': 'bf16-mixed', 'fp16': '16-mixed'}
@@ -88,7 +90,7 @@ def _run(options: argparse.Namespace) -> int:
         warnings.filterwarnings('ignore', message='.*exists and is not empty.*')
         warnings.filterwarnings('ignore', message='.*LeafSpec.*')
         trainer.fit(
-            module := LangOccTraining(model, training_config(options)),
+            module := LangOccTraining(model, training_config(options), _words(options, store)),
             _loader(ConcatDataset(training), options, shuffle=True),
             _loader(ConcatDataset(validation), options, shuffle=False),
             ckpt_path=options.out / LAST if options.resume else None,
@@ -147,6 +149,7 @@ def training_config(options: argparse.Namespace) -> TrainingConfig:
             options.sparsity_weight,
             options.spread_weight,
             options.picture_weight,
+            options.sky_weight,
             options.rarity,
         ),
         light=options.light,
@@ -172,6 +175,15 @@ def _store(options: argparse.Namespace, drives: Sequence[NuScenes]) -> RayStore:
     store = make_store(options.out / 'rays', drives, encoder, options)
     fill(store, drives, encoder, slice(None))
     return store
+
+
+def _words(options: argparse.Namespace, store: RayStore) -> torch.Tensor | None:
+    """Texts of what pixels may show, the first of sky, in the space of the store's features."""
+    if not options.sky_weight:
+        return None
+    encode = TextVectors(FeatureSpace.of(store), weights_dir=options.weights_dir)
+    texts = [SKY, *(text for group in OCC3D_PROMPTS.values() for text in group)]
+    return torch.from_numpy(store.reduce(encode(texts)))
 
 
 def _loader(
@@ -312,6 +324,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add('--sparsity-weight', type=float, default=default.sparsity)
     add('--spread-weight', type=float, default=default.spread, help='a metre of fog')
     add('--picture-weight', type=float, default=default.pictures, help='of pictures alone')
+    add('--sky-weight', type=float, default=0.3, help='of clear rays where CLIP sees sky')
     add('--rarity', type=float, default=default.rarity, help='exponent of rare features (0: off)')
     add('--light', type=float, default=0.1, help='greatest change of brightness (default: 0.1)')
     add('--drop-camera', type=float, default=0.0, help='chance that one is missing (default: 0)')

@@ -15,7 +15,7 @@ from vlm_nodes.clip.training_backend import lightning
 from vlm_nodes.langocc.checkpoint import FeatureSpace, save_checkpoint
 from vlm_nodes.langocc.data import Batch
 from vlm_nodes.langocc.errors import LangOccError
-from vlm_nodes.langocc.losses import LossWeights, picture_loss, ray_losses
+from vlm_nodes.langocc.losses import LossWeights, picture_loss, ray_losses, sky_loss
 from vlm_nodes.langocc.model import LangOcc, Surround
 
 
@@ -67,15 +67,24 @@ class TrainingConfig:
 class LangOccTraining(lightning.LightningModule):  # type: ignore[misc]
     """Rays through the predicted volume are pulled to what CLIP says of their pixels."""
 
-    def __init__(self, model: LangOcc, config: TrainingConfig) -> None:
+    def __init__(self, model: LangOcc, config: TrainingConfig, words: Tensor | None = None) -> None:
         """Train this network.
 
+        Args:
+            model: The network.
+            config: How.
+            words: (K, D) texts of what pixels may show, the first of sky; where sky counts.
+
         Raises:
-            LangOccError: Mirroring is asked for, but the grid is not even about the vehicle.
+            LangOccError: Mirroring is asked for, but the grid is not even about the vehicle; or
+                sky counts, but there are no words to know it by.
         """
         super().__init__()
         self.model = model
         self._config = config
+        if config.losses.sky and words is None:
+            raise LangOccError('sky counts, but there are no words to know it by')
+        self.register_buffer('_words', words, persistent=False)
         grid = model.config.grid
         if config.mirror and any(
             abs(grid.lower_m[axis] + grid.upper_m[axis]) > 1e-6 for axis in (0, 1)
@@ -133,6 +142,11 @@ class LangOccTraining(lightning.LightningModule):  # type: ignore[misc]
         edge = self.model.config.grid.voxel_m
         weights = self._config.losses
         losses = ray_losses(seen, volume, batch.features, weights, edge, batch.depth_m)
+        if weights.sky:
+            words: Tensor = self._words
+            is_sky = (batch.features @ words.T).argmax(-1) == 0
+            losses['sky'] = sky_loss(seen.opacity, is_sky, weights)
+            losses['loss'] = losses['loss'] + losses['sky']
         if weights.pictures and volume.pictures is not None:
             flat = volume.pictures.flatten(1, 3)
             places = batch.cells[..., None].expand(-1, -1, flat.shape[-1])

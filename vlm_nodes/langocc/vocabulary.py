@@ -16,9 +16,9 @@ from bag_tools.whole_file import partial_path, put
 from vlm_nodes.clip.encoder import Encoder
 from vlm_nodes.langocc.checkpoint import Checkpoint, FeatureSpace
 from vlm_nodes.langocc.errors import LangOccError
-from vlm_nodes.langocc.prompts import Prompts, checked_prompts
+from vlm_nodes.langocc.prompts import SKY, Prompts, checked_prompts
 from vlm_nodes.langocc.ray_store import reduce_features
-from vlm_nodes.surround.occupancy import CLASSES
+from vlm_nodes.surround.occupancy import CLASSES, FREE
 
 EncodeText = Callable[[Sequence[str]], NDArray[np.float32]]
 
@@ -92,7 +92,7 @@ class ClassTexts:
     """Occ3D's classes as texts.
 
     Attributes:
-        numbers: (P,) class number of each prompt.
+        numbers: (P,) class number of each prompt; what looks like sky is free.
         vectors: (P, C).
     """
 
@@ -101,7 +101,7 @@ class ClassTexts:
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, encode: EncodeText, prompts: Prompts) -> ClassTexts:
-        """Embed the prompts of some classes.
+        """Embed the prompts of some classes, and `SKY`, which is of free space.
 
         Raises:
             LangOccError: A class is not known or has no prompt.
@@ -109,7 +109,8 @@ class ClassTexts:
         checked = checked_prompts(prompts, 'prompts')
         numbers = [CLASSES.index(name) for name, texts in checked.items() for _ in texts]
         texts = [text for group in checked.values() for text in group]
-        return cls(np.array(numbers), in_volume(checkpoint, encode, texts))
+        vectors = in_volume(checkpoint, encode, [*texts, SKY])
+        return cls(np.array([*numbers, FREE]), vectors)
 
     def classify(
         self, hidden: NDArray[np.float32]
