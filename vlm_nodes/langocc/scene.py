@@ -50,10 +50,10 @@ class Voxels:
 
 
 def occupied_voxels(prediction: Prediction, texts: ClassTexts, threshold: float) -> Voxels:
-    """The voxels of at least so much opacity, and what they are."""
-    opacity = prediction.opacity()
-    filled = opacity >= threshold
-    hidden = prediction.hidden()[filled]
+    """The voxels of at least so much opacity that do not look like sky, and what they are."""
+    opacity, every = prediction.opacity(), prediction.hidden()
+    filled = (opacity >= threshold) & (texts.classify(every)[0] != FREE)
+    hidden = every[filled]
     classes, scores = texts.classify(hidden)
     clear = np.maximum(1 - opacity[filled], _CLEAREST)
     density = -np.log(clear) / prediction.grid.voxel_m
@@ -119,7 +119,7 @@ def seen_from_above(
     layers = config.layers(prediction.grid)
     opacity = prediction.opacity()[:, :, layers]
     classes, _ = texts.classify(prediction.hidden()[:, :, layers])
-    ground = np.isin(classes, [CLASSES.index(name) for name in config.ground])
+    ground = np.isin(classes, [FREE, *(CLASSES.index(name) for name in config.ground)])
     highest = np.where(ground, 0, opacity).max(axis=2)
     cells = np.rint(100 * highest).astype(np.int8)
     return np.ascontiguousarray(np.where(seen, cells, np.int8(UNKNOWN)).T)
