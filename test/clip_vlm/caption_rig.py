@@ -51,12 +51,14 @@ def save_model(folder, cameras=CAMERAS, taught=()):
     write_tiny_qwen(folder / 'qwen', texts, 'qwen3', hidden_size=32, layers=2, seed=5)
     clip = ClipViews(ClipConfig(grid=(1, 2)))
     model = _model(folder / 'qwen', clip, cameras)
+    # Only a test may change a Qwen's own weights.
     if taught:
         _teach(model, clip, taught)
-        # Only a test may change a Qwen's own weights.
-        model.qwen.model.save_pretrained(folder / 'qwen')
-        connector, model = model.connector, _model(folder / 'qwen', clip, cameras)
-        model.connector.load_state_dict(connector.state_dict())
+    else:
+        _never_end(model.qwen)
+    model.qwen.model.save_pretrained(folder / 'qwen')
+    connector, model = model.connector, _model(folder / 'qwen', clip, cameras)
+    model.connector.load_state_dict(connector.state_dict())
     sizes = model.connector.config
     page = Page('lm', PROMPT, clip.config, clip.identity, model.qwen.identity, sizes)
     save_checkpoint(folder / 'trained', page, model.connector)
@@ -67,6 +69,12 @@ def _model(qwen, clip, cameras):
     qwen = Qwen.load(qwen)
     sizes = ConnectorConfig(clip.dim, (1, 2), qwen.hidden_size, tuple(cameras), (1, 2), 32, 4, 1)
     return ClipVlm(make_connector(sizes, seed=5), qwen)
+
+
+def _never_end(qwen):
+    """Of hundreds of tokens, some other always fits better than an end at 0."""
+    with torch.no_grad():
+        qwen.model.get_output_embeddings().weight[qwen.end_id] = 0.0
 
 
 def _teach(model, clip, cameras, steps=150, size=9):
