@@ -133,7 +133,7 @@ def node_of(tmp_path, source):
     return NodeProcess('some_node', [], environment, tmp_path / 'some_node.log')
 
 
-def wait_for(condition, patience_s=30.0):
+def wait_for(condition, patience_s=90.0):
     deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline

@@ -27,7 +27,7 @@ from vlm_nodes.geometry.rigid import look_at
 from vlm_nodes.graph.spinner import Spinner
 from vlm_nodes.transforms import transform_message
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 PERIOD_S = 0.1
 EYES = {'front': FRONT, 'left': LEFT, 'right': RIGHT}
 WORKSPACE = Workspace(pixel_m=0.01)

