@@ -65,11 +65,11 @@ class Stages:
         self.minutes: dict[str, float] = {}
         self.cpu_minutes: dict[str, float] = {}
 
-    def tool(self, stage: str, module: str, *arguments: object) -> None:
+    def tool(self, stage: str, module: str, *arguments: object, threads: int = 1) -> None:
         """Run one, and keep its minutes, by the clock and of processors."""
         command = [sys.executable, '-m', f'vlm_nodes.{module}', *map(str, arguments)]
-        threads = str(self.options.threads)
-        environment = os.environ | {'OMP_NUM_THREADS': threads, 'MKL_NUM_THREADS': threads}
+        given = str(threads)
+        environment = os.environ | {'OMP_NUM_THREADS': given, 'MKL_NUM_THREADS': given}
         environment.setdefault('MUJOCO_GL', 'egl')
         # A thread that spins while the other waits for a core would take that core from it.
         environment.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
@@ -125,10 +125,10 @@ class Stages:
         epochs = 1 if quick else options.clip_epochs
         self.tool(
             'clip', 'clip.train', labels, '--val', few, '--out', self.folder / 'clip',
-            '--scratch', '--model', 'tiny', '--labels-only', '--size', 32 if quick else 64,
+            '--scratch', '--model', 'tiny', '--labels-only', '--size', 32 if quick else 96,
             '--epochs', epochs, '--batch', 8 if quick else 32, '--precision', 'bf16',
-            '--ema', 0.98, '--half', '--threads', options.threads, '--workers', 0,
-            '--val-every', epochs,
+            '--ema', 0.98, '--half', '--threads', options.cores, '--workers', 0,
+            '--val-every', epochs, threads=options.cores,
         )  # fmt: skip
 
     def learn(self) -> None:
@@ -140,16 +140,17 @@ class Stages:
             'rays', 'langocc.extract', self.train, *held_out, '--out', rays,
             '--model', self.folder / 'clip', '--clip-size', 32 if quick else 96,
             '--feature-dim', 32, '--rays-a-camera', 64 if quick else 512,
-            '--threads', options.threads,
+            '--threads', 1, '--workers', options.cores,
         )  # fmt: skip
         small = ('--image-size', '32', '64') if quick else ()
         self.tool(
             'train', 'langocc.train', self.train, '--val', *held_out[:1], '--store', rays,
-            '--out', self.folder / 'langocc', '--size', 'small', '--accelerator', 'cpu', *GRID,
-            '--steps', 4 if quick else options.steps, '--batch', 2, '--lr', 3e-3,
+            '--out', self.folder / 'langocc', '--size', 'small', *GRID,
+            '--accelerator', 'cpu', '--devices', options.cores, '--threads', 1,
+            '--steps', 4 if quick else options.steps, '--batch', max(1, 2 // options.cores),
+            '--lr', 3e-3,
             '--rays', 200 if quick else 2500, '--before', 3, '--after', 3, '--ema', 0.99,
             '--drop-camera', 0.03, '--spread-weight', 0.01, '--rarity', 0.5, '--val-every', 5,
-            '--threads', options.threads,
             '--seed', options.seed, *small,
         )  # fmt: skip
 
@@ -209,7 +210,7 @@ def scored(
 
 def evaluate(stages: Stages) -> dict[str, float]:
     options = stages.options
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(options.cores)
     checkpoint = load_checkpoint(stages.folder / 'langocc')
     predictor = Predictor(checkpoint)
     encode = TextVectors(checkpoint.space)
@@ -264,7 +265,7 @@ def run(options: argparse.Namespace, folder: Path) -> dict[str, float]:
         'steps': options.steps,
         'scenes': options.scenes,
         'held_out_scenes': len(options.seeds),
-        'threads': options.threads,
+        'cores': options.cores,
         'seed': options.seed,
     }
 
@@ -276,10 +277,10 @@ def main() -> None:
     add('--seeds', type=int, nargs='+', default=list(range(first, first + 8)), help='held out')
     add('--scenes', type=int, default=24, help='drives to train on (default: 24)')
     add('--steps', type=int, default=2000, help='of LangOcc (default: 2000)')
-    add('--clip-epochs', type=int, default=9)
+    add('--clip-epochs', type=int, default=10)
     add('--threshold', type=float, default=THRESHOLD, help='opacity of an occupied voxel')
     add('--three-scenes', type=int, default=2, help='held-out scenes for all sets of three cameras')
-    add('--threads', type=int, default=2)
+    add('--cores', type=int, default=2, help='processes that train LangOcc together')
     add('--seed', type=int, default=0, help='of the training')
     add('--keep', type=Path, help='folder to make and keep')
     add('--quick', action='store_true', help='a smoke run: figures mean nothing')

@@ -33,6 +33,14 @@ KEYS = {
         'colour_error_on',
         'colour_error_off',
     ),
+    'langocc_render': ('step_s', 'peak_gb', 'topk_speedup', 'topk_error'),
+    'langocc_street': (
+        'iou',
+        'miou',
+        'map_over_prevalence_seen',
+        'map_over_prevalence_synonym',
+        'train_minutes',
+    ),
     'mapping_node': (
         'overhead_ms',
         'overhead_share',
@@ -149,6 +157,18 @@ def test_of_the_cliport_network():
 
 
 @needs_tiny
+def test_of_learning_occupancy():
+    figures = run_quick('langocc_street')
+    assert 0 <= figures['miou'] <= 1
+    assert figures['teacher_miou'] > 0
+
+
+def test_of_rendering_at_published_sizes():
+    figures = run_quick('langocc_render')
+    assert 0 <= figures['topk_error'] < 1
+    assert all(figures[key] > 0 for key in ('step_s', 'peak_gb', 'topk_speedup'))
+
+
 def test_of_describing_surround_pictures():
     figures = run_quick('clip_vlm_tiny')
     assert 0 < figures['distill_ratio'] < 1

@@ -188,6 +188,16 @@ def test_the_first_of_a_drive_has_no_earlier_moment(street, store):
     assert batch.previous.rigs[0] == [None] * 6
 
 
+def test_a_mirror_turns_what_is_known_in_space(street, store):
+    moments = Moments(NuScenes(street), store, small_config(), RayChoice(20, 1, 1), fixed=True)
+    batch = Batch.of([moments[1]])
+    mirrored = batch.mirrored(1)
+    sign = torch.tensor([1.0, -1.0, 1.0])
+    assert torch.equal(mirrored.driven_m, batch.driven_m * sign)
+    assert torch.equal(mirrored.rays.directions, batch.rays.directions * sign)
+    assert torch.equal(mirrored.mirrored(1).driven_m, batch.driven_m)
+
+
 def test_a_missing_camera_is_black_and_has_no_view(street):
     drives = NuScenes(street, cameras=('CAM_FRONT', 'CAM_BACK'))
     images, rig = surround_of(drives[0], small_config())

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from vlm_nodes.geometry.rigid import invert
 from vlm_nodes.langocc.config import LangOccConfig
+from vlm_nodes.langocc.driven import Body, driven_points
 from vlm_nodes.langocc.errors import LangOccError
 from vlm_nodes.langocc.lifting import Rig, RigView
 from vlm_nodes.langocc.model import Surround
@@ -25,6 +26,8 @@ from vlm_nodes.surround import Keyframe, NuScenes, read_image
 
 _RAYS_A_CELL: Final = 2
 """Rays of a moment to each pixel of its own that is compared without a ray."""
+
+_DRIVEN_POINTS: Final = 256
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class Moment:
         depth_m: (R,) float32; NaN where unknown.
         cells: (P,) int64 places of some of its own pixels in the flat feature maps (N h w).
         cell_features: (P, D) float32 unit vectors of these.
+        driven_m: (Q, 3) points in the ego frame where the vehicle was, of which some may lie
+            outside of the grid.
         previous: Images, rig and (4, 4) previous_from_now of an earlier one, if there is one.
     """
 
@@ -72,6 +77,7 @@ class Moment:
     depth_m: Tensor
     cells: Tensor
     cell_features: Tensor
+    driven_m: Tensor
     previous: tuple[Tensor, Rig, Tensor] | None = None
 
 
@@ -85,6 +91,7 @@ class Batch:
     depth_m: Tensor
     cells: Tensor
     cell_features: Tensor
+    driven_m: Tensor
     previous: Surround | None = None
     previous_from_now: Tensor | None = None
 
@@ -103,9 +110,16 @@ class Batch:
             torch.stack([m.depth_m for m in moments]),
             torch.stack([m.cells for m in moments]),
             torch.stack([m.cell_features for m in moments]),
+            torch.stack([m.driven_m for m in moments]),
             _surround([p[0] for p in earlier], [p[1] for p in earlier]) if fused else None,
             torch.stack([p[2] for p in earlier]) if fused else None,
         )
+
+    def mirrored(self, axis: int) -> Batch:
+        """What is seen and known in space, behind a mirror across x (0) or y (1)."""
+        driven = self.driven_m.clone()
+        driven[..., axis] *= -1
+        return replace(self, rays=self.rays.mirrored(axis), driven_m=driven)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same on another device."""
@@ -117,6 +131,7 @@ class Batch:
             self.depth_m.to(device),
             self.cells.to(device),
             self.cell_features.to(device),
+            self.driven_m.to(device),
             replace(previous, images=previous.images.to(device)) if previous else None,
             pose.to(device) if pose is not None else None,
         )
@@ -217,8 +232,10 @@ class Moments(Dataset[Moment]):
         some = rng.integers(len(own.camera), size=count)
         cells = torch.from_numpy(own.cells[some])
         seen = torch.from_numpy(own.features[some].astype(np.float32))
+        been = [self._drives[place] for place in about]
+        driven = torch.from_numpy(driven_points(keyframe, been, Body(), _DRIVEN_POINTS, rng))
         previous = self._previous(index, keyframe)
-        return Moment(images, rig, rays, features, depth, cells, seen, previous)
+        return Moment(images, rig, rays, features, depth, cells, seen, driven, previous)
 
     def _rays(
         self, now: Keyframe, about: Sequence[int], rng: np.random.Generator

@@ -14,7 +14,7 @@ from vlm_nodes.langocc.model import Seen, Volume
 
 _ALIKE: Final = 0.7
 _SOFTNESS: Final = 0.05
-_COMPARED: Final = 512
+_COMPARED: Final = 256
 _MOST_RARE: Final = 50.0
 _LEAST_LEFT: Final = 1e-4
 
@@ -35,6 +35,7 @@ class LossWeights:
             without the other.
         sky: Of the opacity of rays whose pixels show sky, as cross-entropy. They carve free space,
             and voxels need not look like sky.
+        driven: Of density where the vehicle itself was, as optical depth of a voxel.
         rarity: Exponent of how much more rays count whose feature is rare among all: 0 counts
             pixels, as published; at 1 each kind of thing counts as much as road or sky.
 
@@ -49,6 +50,7 @@ class LossWeights:
     spread: float = 0.02
     pictures: float = 0.5
     sky: float = 0.0
+    driven: float = 0.0
     rarity: float = 0.0
 
     def __post_init__(self) -> None:
@@ -80,9 +82,10 @@ def ray_losses(
     """
     cosine = functional.cosine_similarity(seen.features, features, dim=-1)
     squared = (seen.features - features).square().sum(-1)
+    counts = _counts(features, weights)
     parts = {
-        'squared': weights.squared * _mean(squared, features, weights),
-        'cosine': weights.cosine * _mean(1 - cosine, features, weights),
+        'squared': weights.squared * _mean(squared, counts),
+        'cosine': weights.cosine * _mean(1 - cosine, counts),
     }
     if weights.spread:
         parts['spread'] = weights.spread * seen.spread_m.mean()
@@ -138,12 +141,13 @@ def picture_loss(looked: Tensor, features: Tensor, weights: LossWeights) -> Tens
         weights: Of the parts.
     """
     squared = (looked - features).square().sum(-1)
-    return weights.pictures * _mean(squared, features, weights)
+    return weights.pictures * _mean(squared, _counts(features, weights))
 
 
-def _mean(values: Tensor, features: Tensor, weights: LossWeights) -> Tensor:
-    """The mean over rays, those with rare features counting more where that is asked for."""
-    if not weights.rarity:
-        return values.mean()
-    counts = rarity(features) ** weights.rarity
-    return (values * counts).sum() / counts.sum()
+def _counts(features: Tensor, weights: LossWeights) -> Tensor | None:
+    """How much each ray counts, more with a rare feature; None where all count the same."""
+    return rarity(features) ** weights.rarity if weights.rarity else None
+
+
+def _mean(values: Tensor, counts: Tensor | None) -> Tensor:
+    return values.mean() if counts is None else (values * counts).sum() / counts.sum()

@@ -150,6 +150,7 @@ def training_config(options: argparse.Namespace) -> TrainingConfig:
             options.spread_weight,
             options.picture_weight,
             options.sky_weight,
+            options.driven_weight,
             options.rarity,
         ),
         light=options.light,
@@ -325,6 +326,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add('--spread-weight', type=float, default=default.spread, help='a metre of fog')
     add('--picture-weight', type=float, default=default.pictures, help='of pictures alone')
     add('--sky-weight', type=float, default=0.3, help='of clear rays where CLIP sees sky')
+    add('--driven-weight', type=float, default=0.1, help='of space that the vehicle drove through')
     add('--rarity', type=float, default=default.rarity, help='exponent of rare features (0: off)')
     add('--light', type=float, default=0.1, help='greatest change of brightness (default: 0.1)')
     add('--drop-camera', type=float, default=0.0, help='chance that one is missing (default: 0)')

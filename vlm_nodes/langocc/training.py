@@ -14,6 +14,7 @@ from torch import Tensor
 from vlm_nodes.clip.training_backend import lightning
 from vlm_nodes.langocc.checkpoint import FeatureSpace, save_checkpoint
 from vlm_nodes.langocc.data import Batch
+from vlm_nodes.langocc.driven import optical_depth
 from vlm_nodes.langocc.errors import LangOccError
 from vlm_nodes.langocc.losses import LossWeights, picture_loss, ray_losses, sky_loss
 from vlm_nodes.langocc.model import LangOcc, Surround
@@ -97,10 +98,9 @@ class LangOccTraining(lightning.LightningModule):  # type: ignore[misc]
         previous = self._disturb(batch.previous) if batch.previous is not None else None
         flips = [axis for axis in (0, 1) if self._config.mirror and bool(torch.rand(()) < 0.5)]
         volume = self.model(now, previous, batch.previous_from_now, mirror=tuple(flips))
-        rays = batch.rays
         for axis in flips:
-            rays = rays.mirrored(axis)
-        seen = self.model.render(volume, rays, jitter=True)
+            batch = batch.mirrored(axis)
+        seen = self.model.render(volume, batch.rays, jitter=True)
         losses = self._losses(seen, volume, batch)
         self.log_dict({k: v.detach() for k, v in losses.items()}, prog_bar=True, batch_size=1)
         return losses['loss']
@@ -147,6 +147,10 @@ class LangOccTraining(lightning.LightningModule):  # type: ignore[misc]
             is_sky = (batch.features @ words.T).argmax(-1) == 0
             losses['sky'] = sky_loss(seen.opacity, is_sky, weights)
             losses['loss'] = losses['loss'] + losses['sky']
+        if weights.driven:
+            depth = optical_depth(volume.density, batch.driven_m, self.model.config.grid)
+            losses['driven'] = weights.driven * depth
+            losses['loss'] = losses['loss'] + losses['driven']
         if weights.pictures and volume.pictures is not None:
             flat = volume.pictures.flatten(1, 3)
             places = batch.cells[..., None].expand(-1, -1, flat.shape[-1])
