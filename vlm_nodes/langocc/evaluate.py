@@ -171,7 +171,12 @@ def make_parser() -> argparse.ArgumentParser:
     add('data', type=Path, nargs='+', help="data sets with Occ3D's labels in gts/")
     add('--prompts', type=Path, help='JSON file of prompts by class (default: our own of 17)')
     add('--classes', nargs='+', metavar='CLASS', help='only these may be predicted')
-    add('--threshold', type=float, default=THRESHOLD, help='opacity of a voxel (default: 0.1)')
+    add(
+        '--threshold',
+        type=float,
+        default=THRESHOLD,
+        help='opacity of a voxel (default: %(default)s)',
+    )
     add('--cameras', nargs='+', metavar='CAM', help='give the network only these pictures')
     add('--retrieval', type=Path, metavar='CSV', help='file of queries, to score retrieval too')
     add('--save-occ-path', type=Path, metavar='DIR', help='write predictions and pictures')

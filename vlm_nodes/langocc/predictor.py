@@ -27,7 +27,7 @@ from vlm_nodes.langocc.volume import parts_of
 from vlm_nodes.surround import Keyframe, NuScenes, VoxelGrid, read_image
 from vlm_nodes.surround.occupancy import FREE
 
-THRESHOLD: Final = 0.1
+THRESHOLD: Final = 0.3
 """Opacity of a voxel, seen straight through, from which it counts as occupied."""
 
 
