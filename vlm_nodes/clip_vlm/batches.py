@@ -159,6 +159,7 @@ class Examples(Dataset[Example]):
         self._samples, self._cameras = samples, tuple(cameras)
         self._clip, self._teacher = clip, teacher
         self._dialogue, self._prompt = dialogue, prompt
+        self._questions: dict[tuple[str, ...], list[int]] = {}
         for sample in samples:
             places_of(sample.images, self._cameras)
 
@@ -174,7 +175,7 @@ class Examples(Dataset[Example]):
         paths = [sample.images[name] for name in names]
         question = answer = None
         if self._dialogue is not None:
-            question = self._dialogue.question(names, self._prompt)
+            question = self._question(self._dialogue, tuple(names))
             answer = self._dialogue.answer(sample.caption) if sample.caption else None
         return Example(
             sample.token,
@@ -186,6 +187,12 @@ class Examples(Dataset[Example]):
             question,
             answer,
         )
+
+    def _question(self, dialogue: Dialogue, names: tuple[str, ...]) -> list[int]:
+        """Written once for the same cameras: most samples have all of them."""
+        if names not in self._questions:
+            self._questions[names] = dialogue.question(names, self._prompt)
+        return self._questions[names]
 
 
 def places_of(images: Any, cameras: Sequence[str]) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from vlm_nodes.clip.files import write_whole
+from vlm_nodes.clip_vlm.clip_views import ClipViews
 from vlm_nodes.clip_vlm.errors import ClipVlmError
 from vlm_nodes.clip_vlm.samples import CaptionedViews, read_views
 
@@ -77,3 +79,8 @@ class FeatureStore:
             ) from error
         key = f'{path.absolute()} {about.st_size} {about.st_mtime_ns}'
         return self._folder / f'{hashlib.sha256(key.encode()).hexdigest()[:24]}.npy'
+
+
+def clip_store(folder: Path, clip: ClipViews) -> FeatureStore:
+    """The tokens of a CLIP and its configuration, below a folder that other models may share."""
+    return FeatureStore(folder, f'{clip.identity} {json.dumps(clip.config.to_dict())}')

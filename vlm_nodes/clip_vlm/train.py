@@ -33,7 +33,7 @@ from vlm_nodes.clip_vlm.clip_views import ClipViews
 from vlm_nodes.clip_vlm.connector import ConnectorConfig
 from vlm_nodes.clip_vlm.data import add_data_arguments, open_samples
 from vlm_nodes.clip_vlm.errors import ClipVlmError
-from vlm_nodes.clip_vlm.feature_store import FeatureStore
+from vlm_nodes.clip_vlm.feature_store import FeatureStore, clip_store
 from vlm_nodes.clip_vlm.losses import DistillWeights
 from vlm_nodes.clip_vlm.model import ClipVlm, LoraOptions, make_connector, parts_of, report
 from vlm_nodes.clip_vlm.options import (
@@ -189,7 +189,7 @@ class _Stores:
 def _stores(options: argparse.Namespace, split: Split, clip: ClipViews, model: ClipVlm) -> _Stores:
     """What the frozen models say of all pictures, computed now where it is not there yet."""
     folder = _cache(options)
-    store = FeatureStore(folder, f'{clip.identity} {json.dumps(clip.config.to_dict())}')
+    store = clip_store(folder, clip)
     store.fill(split.both, clip.tokens, 'CLIP')
     if options.init is None:
         paths = [path for sample in split.train for path in sample.images.values()]
