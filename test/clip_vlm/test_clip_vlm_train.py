@@ -1,6 +1,8 @@
 """The command lines, from a folder of pictures to text."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -266,6 +268,20 @@ def test_features_of_changed_or_missing_pictures(tmp_path):
     picture.unlink()
     with pytest.raises(ClipVlmError, match='is missing'):
         store.fill([sample], mean, 'mean')
+
+
+def test_features_that_two_processes_write_at_once(tmp_path):
+    program = (
+        'import sys, pathlib\n'
+        'from vlm_nodes.clip.files import write_whole\n'
+        'for _ in range(200): write_whole(pathlib.Path(sys.argv[1]), sys.argv[2].encode())\n'
+    )
+    words = ('one' * 1000, 'two' * 1000)
+    command = [sys.executable, '-c', program, str(tmp_path / 'features.npy')]
+    running = [subprocess.Popen([*command, word]) for word in words]
+    assert [process.wait() for process in running] == [0, 0]
+    assert (tmp_path / 'features.npy').read_text() in words
+    assert [path.name for path in tmp_path.iterdir()] == ['features.npy']
 
 
 def test_texts_are_scored():
