@@ -21,7 +21,7 @@ of both models; `swap_follows` and `swap_others_kept` are shares of swapped came
 beside. `minutes` is all of it; `cpu_minutes` what all processes computed, about twice as much
 on two idle cores; `cpu_minutes_...` that of one model.
 
-    python benchmarks/clip_vlm_tiny.py [--seeds 1000000 ...] [--squares 600] [--keep DIR] [--quick]
+    python benchmarks/clip_vlm_tiny.py [--seeds 1000000 ...] [--squares 520] [--keep DIR] [--quick]
 
 Prints one JSON object.
 """
@@ -63,6 +63,8 @@ TOKEN_GRID = (1, 2)
 HIDDEN = 96
 TRAIN, WATCHED, HELD_OUT = PARTS = ('train', 'watched', 'held_out')
 WATCHED_SQUARES = 20
+DISTILLED = 320
+"""Squares at most whose pictures the vision tower is asked about."""
 AT_ONCE = 10
 """Squares that a process records without being asked again."""
 CORES = 2
@@ -151,7 +153,8 @@ class Student:
         )  # fmt: skip
         self._train(
             'distill', *sizes, '--epochs', self.options.distill_epochs, '--lr', 2e-3,
-            '--max-samples', self.options.squares, '--teacher-pixels', SIZE[0] * SIZE[1],
+            '--max-samples', min(DISTILLED, self.options.squares),
+            '--teacher-pixels', SIZE[0] * SIZE[1],
         )  # fmt: skip
         distilled = time.process_time()
         # From a fresh connector: the tokens of a tower of random weights are no start for speech.
@@ -310,9 +313,9 @@ def main() -> None:
     )
     add, first = parser.add_argument, VAL_SEEDS.start
     add('--seeds', type=int, nargs='+', default=list(range(first, first + 40)), help='held out')
-    add('--squares', type=int, default=600, help='to train on (default: 600)')
-    add('--mixed', type=int, default=2600, help='more samples, of their pictures (default: 2600)')
-    add('--distill-epochs', type=int, default=3)
+    add('--squares', type=int, default=520, help='to train on (default: 520)')
+    add('--mixed', type=int, default=2520, help='more samples, of their pictures (default: 2520)')
+    add('--distill-epochs', type=int, default=5)
     add('--epochs', type=int, default=4, help='of learning captions (default: 4)')
     add('--swaps', type=int, default=48, help='cameras to swap (default: 48)')
     add('--seed', type=int, default=0, help='of weights and training')

@@ -286,7 +286,10 @@ class _Furnisher:
         return ahead and abs(y - self.lane_y) < _LANE_M + across
 
     def _is_free(self, x: float, y: float, radius: float) -> bool:
-        return all(hypot(x - u, y - v) > radius + r for u, v, r in self._taken)
+        # Most are far along the street, which is known without a root.
+        return all(
+            abs(x - u) > radius + r or hypot(x - u, y - v) > radius + r for u, v, r in self._taken
+        )
 
     def _take_box(self, x: float, y: float, half_length: float, half_depth: float) -> None:
         for u in np.arange(-half_length, half_length + 1.0, 1.5):
