@@ -15,7 +15,7 @@ streets (which do have 3D labels), the same for every picture; `iou_three_best` 
 `miou_three_best`, the best figures that three of the cameras reach on the first held-out scenes,
 beside those of all six there; `teacher_miou`, of the CLIP in 2D.
 
-    python benchmarks/langocc_street.py [--seeds 1000000 ...] [--steps 2600] [--keep DIR] [--quick]
+    python benchmarks/langocc_street.py [--seeds 1000000 ...] [--steps 2200] [--keep DIR] [--quick]
 
 Prints one JSON object.
 """
@@ -276,7 +276,7 @@ def main() -> None:
     first = VAL_SEEDS.start
     add('--seeds', type=int, nargs='+', default=list(range(first, first + 8)), help='held out')
     add('--scenes', type=int, default=24, help='drives to train on (default: 24)')
-    add('--steps', type=int, default=2600, help='of LangOcc (default: 2600)')
+    add('--steps', type=int, default=2200, help='of LangOcc (default: 2200)')
     add('--clip-epochs', type=int, default=10)
     add('--threshold', type=float, default=THRESHOLD, help='opacity of an occupied voxel')
     add('--three-scenes', type=int, default=2, help='held-out scenes for all sets of three cameras')

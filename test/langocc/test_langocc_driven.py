@@ -16,8 +16,9 @@ def test_driven_points_are_inside_the_body_of_some_keyframe(street):
     drives = NuScenes(street)
     now, later = drives[0], drives[2]
     body = Body()
-    points = driven_points(now, [now, later], body, 200, np.random.default_rng(0))
-    later_from_now = invert(later.map_from_ego) @ now.map_from_ego
+    now_from_later = invert(now.map_from_ego) @ later.map_from_ego
+    later_from_now = invert(now_from_later)
+    points = driven_points([np.eye(4), now_from_later], body, 200, np.random.default_rng(0))
     inside = [
         ((p >= np.array(body.lower_m) - 1e-4) & (p <= np.array(body.upper_m) + 1e-4)).all(1)
         for p in (points, transform_points(later_from_now, points.astype(np.float64)))

@@ -108,7 +108,8 @@ def batch_of():
     features = torch.nn.functional.normalize(torch.randn(1, 80, 12), dim=-1)
     cells = torch.arange(10)[None]
     unknown = torch.full((1, 80), torch.nan)
-    return Batch(random_surround(), rays, features, unknown, cells, features[:, :10])
+    driven = torch.rand(1, 16, 3) + 0.5
+    return Batch(random_surround(), rays, features, unknown, cells, features[:, :10], driven)
 
 
 def test_mirroring_changes_what_is_answered_and_needs_an_even_grid():
@@ -158,6 +159,23 @@ def test_pictures_learn_what_their_own_pixels_are():
         optimizer.step()
     assert module._losses(seen, module.model(batch.now), batch)['pictures'] < 0.5 * first
     assert 'pictures' not in module._losses(seen, module.model.eval()(batch.now), batch)
+
+
+def test_steps_of_training_clear_the_space_that_was_driven_through():
+    losses = LossWeights(squared=1e-6, cosine=0.0, sparsity=0.0, spread=0.0, pictures=0.0, driven=1)
+    module = LangOccTraining(small_model(), TrainingConfig(losses=losses))
+    module.log_dict = lambda *args, **kwargs: None
+    batch = batch_of()
+    optimizer = torch.optim.Adam(module.model.parameters(), 3e-3)
+    found = []
+    for _ in range(8):
+        volume = module.model(batch.now)
+        parts = module._losses(module.model.render(volume, batch.rays), volume, batch)
+        optimizer.zero_grad()
+        parts['loss'].backward()
+        optimizer.step()
+        found.append(parts['driven'].item())
+    assert found[-1] < 0.5 * found[0]
 
 
 def test_sky_counts_by_words_and_not_without():

@@ -153,6 +153,7 @@ class _Lines:
         camera: (R,) places in `map_from_camera`.
         directions: (R, 3) float32 unit vectors in the frame of each ray's camera.
         map_from_camera: (C, 4, 4).
+        map_from_ego: (4, 4).
         cells: (R,) as of `Moment`.
         features: (R, D) float16 unit vectors.
         depth_m: (R,) float32; NaN where unknown.
@@ -161,6 +162,7 @@ class _Lines:
     camera: NDArray[np.uint8]
     directions: NDArray[np.float32]
     map_from_camera: NDArray[np.float64]
+    map_from_ego: NDArray[np.float64]
     cells: NDArray[np.int64]
     features: NDArray[np.float16]
     depth_m: NDArray[np.float32]
@@ -232,8 +234,9 @@ class Moments(Dataset[Moment]):
         some = rng.integers(len(own.camera), size=count)
         cells = torch.from_numpy(own.cells[some])
         seen = torch.from_numpy(own.features[some].astype(np.float32))
-        been = [self._drives[place] for place in about]
-        driven = torch.from_numpy(driven_points(keyframe, been, Body(), _DRIVEN_POINTS, rng))
+        now_from_map = invert(keyframe.map_from_ego)
+        been = [now_from_map @ self._lines_of(place).map_from_ego for place in about]
+        driven = torch.from_numpy(driven_points(been, Body(), _DRIVEN_POINTS, rng))
         previous = self._previous(index, keyframe)
         return Moment(images, rig, rays, features, depth, cells, seen, driven, previous)
 
@@ -292,7 +295,15 @@ class Moments(Dataset[Moment]):
             row, column = v * height // image.camera.height, u * width // image.camera.width
             camera = self._config.cameras.index(names[number])
             cells[mine] = (camera * height + row) * width + column
-        return _Lines(stored.camera, directions, poses, cells, stored.features, stored.depth_m)
+        return _Lines(
+            stored.camera,
+            directions,
+            poses,
+            keyframe.map_from_ego,
+            cells,
+            stored.features,
+            stored.depth_m,
+        )
 
     def _pictures_of(self, place: int) -> tuple[Tensor, Rig]:
         return self._pictures.get(place, lambda: surround_of(self._drives[place], self._config))

@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vlm_nodes.geometry.rigid import invert, transform_points
+from vlm_nodes.geometry.rigid import transform_points
 from vlm_nodes.langocc.errors import LangOccError
 from vlm_nodes.langocc.rendering import sample_volume
-from vlm_nodes.surround import Keyframe, VoxelGrid
+from vlm_nodes.surround import VoxelGrid
 
 _ON_THE_EDGE: Final = 1e-3
 """Of a layer: so close to its edge counts as on it."""
@@ -49,13 +49,13 @@ class Body:
 
 
 def driven_points(
-    now: Keyframe, about: Sequence[Keyframe], body: Body, count: int, rng: np.random.Generator
+    now_from_then: Sequence[NDArray[np.float64]], body: Body, count: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Points where the vehicle's body was at some keyframes, drawn evenly.
+    """Points where the vehicle's body was at some moments, drawn evenly.
 
     Args:
-        now: Whose ego frame the points are wanted in.
-        about: Keyframes of the same drive.
+        now_from_then: (4, 4) from the ego frame of each moment to the one that points are wanted
+            in.
         body: The vehicle.
         count: P.
         rng: To draw with.
@@ -64,12 +64,10 @@ def driven_points(
         (P, 3) float32 metres.
     """
     points = rng.uniform(body.lower_m, body.upper_m, (count, 3))
-    which = rng.integers(len(about), size=count)
-    for number, keyframe in enumerate(about):
+    which = rng.integers(len(now_from_then), size=count)
+    for number, pose in enumerate(now_from_then):
         mine = which == number
-        points[mine] = transform_points(
-            invert(now.map_from_ego) @ keyframe.map_from_ego, points[mine]
-        )
+        points[mine] = transform_points(pose, points[mine])
     return points.astype(np.float32)
 
 
