@@ -9,7 +9,8 @@
    asked for by words that classes are named by, and by synonyms that they are not.
 
 `train_minutes` is 2 and 3 together, `langocc_minutes` of it LangOcc's own, `train_cpu_minutes` what
-all threads took of processors: where others use them too, clocks say little. Beside it: `iou_floor`
+processors gave to it (to the first of the processes that train LangOcc together): where others use
+them too, clocks say little. Beside it: `iou_floor`
 and `miou_floor`, of a prediction that is the most frequent class of each voxel over the training
 streets (which do have 3D labels), the same for every picture; `iou_three_best` and
 `miou_three_best`, the best figures that three of the cameras reach on the first held-out scenes,
