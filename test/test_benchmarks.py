@@ -156,7 +156,6 @@ def test_of_the_cliport_network():
     assert all(figures[key] > 0 for key in KEYS['cliport_step'])
 
 
-@needs_tiny
 def test_of_learning_occupancy():
     figures = run_quick('langocc_street')
     assert 0 <= figures['miou'] <= 1
@@ -169,6 +168,7 @@ def test_of_rendering_at_published_sizes():
     assert all(figures[key] > 0 for key in ('step_s', 'peak_gb', 'topk_speedup'))
 
 
+@needs_tiny
 def test_of_describing_surround_pictures():
     figures = run_quick('clip_vlm_tiny')
     assert 0 < figures['distill_ratio'] < 1
