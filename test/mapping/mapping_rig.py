@@ -146,11 +146,13 @@ class Rig:
 
     # Driving
 
-    def publisher(self, kind, topic, qos=10, listeners=1):
-        """A publisher that somebody listens to."""
+    def publisher(self, kind, topic, qos=10):
+        """A publisher that the node listens to, and each knows of the other."""
         if topic not in self.publishers:
             made = self.robot.create_publisher(kind, topic, qos)
-            self.until(lambda: made.get_subscription_count() >= listeners, f'listeners of {topic}')
+            self.until(made.get_subscription_count, f'listeners of {topic}')
+            takers = [s for s in self.node.subscriptions if s.topic_name == made.topic_name]
+            self.until(lambda: all(s.get_publisher_count() for s in takers), f'takers of {topic}')
             self.publishers[topic] = made
         return self.publishers[topic]
 

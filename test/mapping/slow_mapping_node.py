@@ -1,4 +1,4 @@
-"""mapping_node with an encoder and a disk that take a minute; what is slow is said on stdout."""
+"""mapping_node with an encoder and a disk that take an hour; what is slow is said on stdout."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ from vlm_nodes.node import main
 def stall(what):
     sys.stdout.write(f'{what}\n')
     sys.stdout.flush()
-    time.sleep(60)
+    time.sleep(3600)
 
 
 class SlowOracle(ColorOracle):
