@@ -20,6 +20,7 @@ GRID = VoxelGrid((-8.0, -8.0, -1.0), (8.0, 8.0, 5.4), 1.6)
 def small_config(**changes):
     values = {
         'grid': GRID,
+        'margin': 0,
         'image_size': (32, 64),
         'neck': 16,
         'lifted': 8,
@@ -66,5 +67,5 @@ def save_small(folder, *, seed=0, **changes):
     samples = np.random.default_rng(0).normal(size=(50, encoder.dim))
     projection = FeatureProjection.fit(samples, 12, centred=False)
     space = FeatureSpace('tiny', None, encoder.identity, projection)
-    save_checkpoint(folder, small_model(seed, **changes), space)
+    save_checkpoint(folder, small_model(seed, **{'margin': 1} | changes), space)
     return folder

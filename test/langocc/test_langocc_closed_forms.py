@@ -25,8 +25,9 @@ def bent_view():
 
 def config_of(method):
     return LangOccConfig.small(
-        grid=GRID, depth_m=(1.0, 9.0, 0.5), lift=method, cameras=('A',), image_size=(96, 160)
-    )
+        grid=GRID, margin=0, depth_m=(1.0, 9.0, 0.5), lift=method, cameras=('A',),
+        image_size=(96, 160),
+    )  # fmt: skip
 
 
 def test_spans_in_the_box_are_those_of_walking_along_rays():

@@ -15,8 +15,8 @@ from vlm_nodes.surround import CAMERAS, VoxelGrid
 
 def config_of(lift='pull', cameras=('A', 'B'), **changes):
     grid = VoxelGrid((-8.0, -8.0, -1.0), (8.0, 8.0, 3.0), 0.5)
-    values = {'grid': grid, 'depth_m': (1.0, 9.0, 0.5), 'lift': lift, 'cameras': cameras}
-    return LangOccConfig.small(**values | changes)
+    values = {'grid': grid, 'margin': 0, 'depth_m': (1.0, 9.0, 0.5), 'cameras': cameras}
+    return LangOccConfig.small(lift=lift, **values | changes)
 
 
 def view_at(yaw_rad=0.0, position=(0.0, 0.0, 1.0), focal=80.0):
@@ -157,6 +157,28 @@ def test_tables_are_made_again_only_when_calibration_changes(method):
     assert tables.made == 4
 
 
+def test_the_space_is_the_grid_and_a_margin_at_its_sides_and_on_top():
+    config = config_of(margin=2)
+    assert config.space == VoxelGrid((-9.0, -9.0, -1.0), (9.0, 9.0, 4.0), 0.5)
+    assert config_of().space == config_of().grid
+
+
+@pytest.mark.parametrize('method', ['pull', 'push'])
+def test_a_margin_changes_nothing_within_the_grid(method):
+    rig = [view_at(0.4), view_at(2.0, (0.5, -0.3, 1.4))]
+    generator = torch.Generator().manual_seed(0)
+    volumes = []
+    for margin in (0, 1):
+        config = config_of(method, margin=margin)
+        if not volumes:
+            context = torch.randn(2, 3, *config.feature_size, generator=generator)
+            depth = torch.rand(2, config.bins, *config.feature_size, generator=generator)
+        volumes.append(lift(context, depth, make_table(config, rig), config))
+    assert volumes[1].shape == (3, 34, 34, 9)
+    torch.testing.assert_close(volumes[1][:, 1:-1, 1:-1, :-1], volumes[0])
+    assert volumes[1][:, 0].any() or volumes[1][:, -1].any()
+
+
 def test_tables_that_are_not_used_are_forgotten():
     tables = Tables(config_of(), keep=2)
     first = tables.of([view_at(), None])
@@ -174,9 +196,9 @@ def test_six_cameras_see_most_of_what_is_about_the_vehicle():
     mounts = [MOUNTS[name] for name in CAMERAS]
     rig = [RigView(m.camera(160, 96), m.ego_from_camera) for m in mounts]
     pulled = make_table(config, rig)
-    ring = np.linalg.norm(config.grid.centres()[..., :2], axis=-1)
+    ring = np.linalg.norm(config.space.centres()[..., :2], axis=-1)
     band = (ring > 6) & (ring < 14)
-    seen = np.zeros(config.grid.shape, bool)
+    seen = np.zeros(config.space.shape, bool)
     seen.reshape(-1)[pulled.voxel.numpy()] = True
     level = seen[:, :, 3][band[:, :, 3]]
     assert level.mean() > 0.9
@@ -189,6 +211,8 @@ def test_configurations_survive_json_and_name_what_is_wrong():
         LangOccConfig(lift='throw')
     with pytest.raises(LangOccError, match='hidden 99'):
         LangOccConfig.small(hidden=99)
+    with pytest.raises(LangOccError, match='margin'):
+        LangOccConfig(margin=-1)
     with pytest.raises(LangOccError, match='image_size'):
         LangOccConfig(image_size=(90, 160))
     with pytest.raises(LangOccError, match='depth_m'):

@@ -9,6 +9,7 @@ from vlm_nodes.langocc.config import LangOccConfig
 from vlm_nodes.langocc.errors import LangOccError
 from vlm_nodes.langocc.losses import LossWeights, rarity, ray_losses, sky_loss
 from vlm_nodes.langocc.model import Seen, Surround, Volume
+from vlm_nodes.langocc.predictor import Prediction
 from vlm_nodes.langocc.rays import Rays
 from vlm_nodes.langocc.rendering import Sampling, render, sample_volume
 from vlm_nodes.langocc.volume import coordinates, parts_of, split, warp
@@ -277,3 +278,37 @@ def test_rays_of_sky_should_be_clear_and_others_count_nothing():
     found = sky_loss(opacity, is_sky, LossWeights(sky=2.0))
     np.testing.assert_allclose(found, -2 * np.log([0.1, 0.8, 1e-4]).sum() / 4, rtol=1e-4)
     assert sky_loss(opacity, torch.zeros(1, 4).bool(), LossWeights(sky=2.0)) == 0
+
+
+def test_a_margin_is_part_of_what_rays_go_through_and_not_of_the_answer():
+    with torch.no_grad():
+        volume = small_model(margin=1)(random_surround())
+    x, y, z = GRID.shape
+    assert volume.density.shape == (1, 1, x + 2, y + 2, 4 * (z + 1))
+    assert volume.hidden.shape == (1, 6, x + 2, y + 2, z + 1)
+    inside = volume.within(GRID.shape)
+    torch.testing.assert_close(inside.density, volume.density[:, :, 1:-1, 1:-1, :-4])
+    torch.testing.assert_close(inside.hidden, volume.hidden[:, :, 1:-1, 1:-1, :-1])
+    assert inside.within(GRID.shape) is inside
+    prediction, alone = Prediction(volume, GRID), Prediction(inside, GRID)
+    np.testing.assert_array_equal(prediction.opacity(), alone.opacity())
+    np.testing.assert_array_equal(prediction.hidden(), alone.hidden())
+    corners = np.array([GRID.lower_m, GRID.upper_m, (0.0, 3.0, 1.0)])
+    np.testing.assert_array_equal(prediction.features_at(corners), alone.features_at(corners))
+
+
+def test_what_lies_beyond_the_grid_is_seen_in_its_margin():
+    """A wall in the margin alone stops level rays behind the edge of a grid that stays free."""
+    model = small_model(margin=1)
+    wall = torch.full((1, 1, 12, 12, 20), 100.0)
+    wall[:, :, 1:-1, 1:-1] = 0.0
+    hidden = functional.normalize(torch.ones(1, 6, 12, 12, 5), dim=1)
+    level = torch.tensor([[1.0, 0.0, 0.0], [0.0, -1.0, 0.0], [0.6, 0.8, 0.0]])
+    rays = Rays(torch.tensor([0.0, 0.0, 1.5]).expand(1, 3, 3), level[None])
+    with torch.no_grad():
+        seen = model.render(Volume(wall, hidden), rays)
+    assert (seen.opacity > 0.99).all()
+    # Between the outermost voxels' middles, 7.2 m, and those of the margin, 8.8 m, density rises.
+    reached = (level * seen.depth_m[0, :, None]).abs().amax(-1)
+    assert ((reached > 7.0) & (reached < 9.6)).all()
+    assert not Prediction(Volume(wall, hidden), GRID).occupied().any()

@@ -23,6 +23,9 @@ class LangOccConfig:
 
     Attributes:
         grid: Voxels in the vehicle's frame.
+        margin: Voxels more at each side of the grid and on top, which are no part of the answer.
+            Rays are followed beyond what there is voxels for, through what the outermost say, so
+            that these are filled with all that lies behind them.
         cameras: Names, in the order that pictures come in.
         image_size: Height and width that pictures are resized to.
         backbone: `resnet50`, or `small`, seven residual blocks.
@@ -46,6 +49,7 @@ class LangOccConfig:
     """
 
     grid: VoxelGrid = field(default_factory=VoxelGrid)
+    margin: int = 1
     cameras: tuple[str, ...] = CAMERAS
     image_size: tuple[int, int] = (256, 704)
     backbone: str = 'resnet50'
@@ -84,6 +88,8 @@ class LangOccConfig:
         near, far, step = self.depth_m
         if not (np.isfinite(self.depth_m).all() and 0 < near < far and 0 < step <= far - near):
             raise LangOccError(f'depth_m must be near < far and a step, is {self.depth_m}')
+        if not 0 <= self.margin <= 100:
+            raise LangOccError(f'margin must be 0 to 100 voxels, is {self.margin}')
         shrink = 2 ** (len(self.trunk) - 1)
         if min(self.grid.shape) < shrink:
             raise LangOccError(f'a trunk of {len(self.trunk)} levels needs {shrink} voxels a side')
@@ -107,6 +113,16 @@ class LangOccConfig:
             'sampling': Sampling(24, 40, 12, beyond_m=8.0),
         }
         return cls(**{**values, **changes})
+
+    @property
+    def space(self) -> VoxelGrid:
+        """The grid with its margin: what is lifted, refined and rendered."""
+        if not self.margin:
+            return self.grid
+        (x, y, z), upper = self.grid.lower_m, self.grid.upper_m
+        more = self.margin * self.grid.voxel_m
+        above = (upper[0] + more, upper[1] + more, upper[2] + more)
+        return VoxelGrid((x - more, y - more, z), above, self.grid.voxel_m)
 
     @property
     def bins(self) -> int:

@@ -120,7 +120,7 @@ def lift(context: Tensor, depth: Tensor, table: Table, config: LangOccConfig) ->
     """
     method = _push if config.lift == 'push' else _pull
     voxels: Tensor = method(context, depth, table, config)
-    return voxels.T.reshape(context.shape[1], *config.grid.shape)
+    return voxels.T.reshape(context.shape[1], *config.space.shape)
 
 
 def _push(context: Tensor, depth: Tensor, table: Table, config: LangOccConfig) -> Tensor:
@@ -152,7 +152,7 @@ def _pull(context: Tensor, depth: Tensor, table: Table, config: LangOccConfig) -
 
 
 def _zeros(like: Tensor, config: LangOccConfig) -> Tensor:
-    return like.new_zeros(int(np.prod(config.grid.shape)), like.shape[1])
+    return like.new_zeros(int(np.prod(config.space.shape)), like.shape[1])
 
 
 def make_table(config: LangOccConfig, rig: Rig) -> Table:
@@ -183,7 +183,7 @@ def make_table(config: LangOccConfig, rig: Rig) -> Table:
         starts.append(sum(map(len, voxel)))
     flat = np.concatenate(voxel)
     order = np.argsort(flat, kind='stable') if config.lift == 'push' else np.arange(len(flat))
-    counts = np.bincount(flat, minlength=int(np.prod(config.grid.shape)))
+    counts = np.bincount(flat, minlength=int(np.prod(config.space.shape)))
     pushed = order if config.lift == 'push' else none
     return Table(
         seen=torch.tensor([view is not None for view in rig]),
@@ -220,15 +220,15 @@ def _pushed(
     near, _, step = config.depth_m
     depths = near + (np.arange(config.bins) + 0.5) * step
     points = depths[:, None, None, None] * lines
-    voxels, inside = config.grid.voxel_of(transform_points(view.ego_from_camera, points))
+    voxels, inside = config.space.voxel_of(transform_points(view.ego_from_camera, points))
     chosen = np.flatnonzero(inside)
-    flat = np.ravel_multi_index(tuple(voxels.reshape(-1, 3)[chosen].T), config.grid.shape)
+    flat = np.ravel_multi_index(tuple(voxels.reshape(-1, 3)[chosen].T), config.space.shape)
     return flat.astype(np.int64), chosen % (lines.shape[0] * lines.shape[1]), chosen
 
 
 def _pulled(view: RigView, config: LangOccConfig) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Voxels whose centres a camera sees within its depth bins, and where."""
-    centres = config.grid.centres().reshape(-1, 3)
+    centres = config.space.centres().reshape(-1, 3)
     seen = transform_points(invert(view.ego_from_camera), centres)
     camera = view.camera
     across = (camera.project(seen) + 0.5) / (camera.width, camera.height)

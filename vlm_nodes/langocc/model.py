@@ -51,7 +51,8 @@ class Volume:
     """What a network says of a batch of moments.
 
     Attributes:
-        density: (B, 1, X i, Y j, Z k) 1/m, of the i x j x k parts of each voxel.
+        density: (B, 1, X i, Y j, Z k) 1/m, of the i x j x k parts of each voxel of the
+            configuration's `space`.
         hidden: (B, C, X, Y, Z) unit vectors; `LangOcc.decode` makes features of them.
         pictures: (B, N, h, w, C) unit vectors of the pictures that were lifted, before any depth,
             where they are of use: in training.
@@ -65,6 +66,18 @@ class Volume:
         """Behind a mirror across x (0) or y (1), for a grid that is even about the vehicle."""
         turned = self.density.flip(axis + 2), self.hidden.flip(axis + 2)
         return Volume(*turned, self.pictures)
+
+    def within(self, shape: tuple[int, int, int]) -> Volume:
+        """What is said of a grid of this shape, without the margin about it."""
+        margin = (self.hidden.shape[2] - shape[0]) // 2
+        if not margin:
+            return self
+        i, j, k = (
+            margin * parts // voxels
+            for parts, voxels in zip(self.density.shape[2:], self.hidden.shape[2:], strict=True)
+        )
+        hidden = self.hidden[:, :, margin:-margin, margin:-margin, :-margin]
+        return Volume(self.density[:, :, i:-i, j:-j, :-k], hidden, self.pictures)
 
 
 @dataclass(frozen=True)
@@ -115,7 +128,7 @@ class LangOcc(nn.Module):
         nn.init.orthogonal_(self.code)
         first = torch.full((parts,), float(np.log(np.expm1(_FIRST_DENSITY))) / _DENSITY_GAIN)
         self.density.bias = nn.Parameter(first)
-        self.register_buffer('_places', coordinates(config.grid), persistent=False)
+        self.register_buffer('_places', coordinates(config.space), persistent=False)
         for name, numbers in (('_mean', MEAN), ('_std', STD)):
             constant = torch.tensor(numbers).reshape(3, 1, 1)
             self.register_buffer(name, constant, persistent=False)
@@ -147,7 +160,7 @@ class LangOcc(nn.Module):
             if previous is None or previous_from_now is None:
                 parts.append(torch.zeros_like(lifted))
             else:
-                parts.append(warp(self.lift(previous)[0], self.config.grid, previous_from_now))
+                parts.append(warp(self.lift(previous)[0], self.config.space, previous_from_now))
         if mirror:
             parts = [part.flip([axis + 2 for axis in mirror]) for part in parts]
         places: Tensor = self._places  # type: ignore[assignment]
@@ -187,7 +200,7 @@ class LangOcc(nn.Module):
         too little.
         """
         seen = render(
-            volume.density, volume.hidden, rays, self.config.grid, self.config.sampling,
+            volume.density, volume.hidden, rays, self.config.space, self.config.sampling,
             jitter=jitter,
         )  # fmt: skip
         end = rays.origins_m[..., 2] + rays.directions[..., 2] * seen.far_m

@@ -27,7 +27,7 @@ from vlm_nodes.langocc.volume import parts_of
 from vlm_nodes.surround import Keyframe, NuScenes, VoxelGrid, read_image
 from vlm_nodes.surround.occupancy import FREE
 
-THRESHOLD: Final = 0.3
+THRESHOLD: Final = 0.15
 """Opacity of a voxel, seen straight through, from which it counts as occupied."""
 
 
@@ -51,8 +51,8 @@ class Prediction:
     """What a network says of one moment.
 
     Attributes:
-        volume: Of a batch of 1, on the predictor's device.
-        grid: Its voxels.
+        volume: Of a batch of 1, on the predictor's device; its margin is of use to rays alone.
+        grid: Voxels that are answered for.
     """
 
     volume: Volume
@@ -60,7 +60,8 @@ class Prediction:
 
     def opacity(self) -> NDArray[np.float32]:
         """(X, Y, Z), 0 to 1: what a voxel hides if all of it is as dense as its densest part."""
-        densest = parts_of(self.volume.density, self.grid.shape)[0, 0].amax(-1).cpu().numpy()
+        density = self.volume.within(self.grid.shape).density
+        densest = parts_of(density, self.grid.shape)[0, 0].amax(-1).cpu().numpy()
         return np.asarray(1 - np.exp(-densest * self.grid.voxel_m), np.float32)
 
     def occupied(self, threshold: float = THRESHOLD) -> NDArray[np.bool_]:
@@ -69,7 +70,8 @@ class Prediction:
 
     def hidden(self) -> NDArray[np.float32]:
         """(X, Y, Z, C) unit features."""
-        return np.asarray(self.volume.hidden[0].permute(1, 2, 3, 0).cpu().numpy(), np.float32)
+        hidden = self.volume.within(self.grid.shape).hidden
+        return np.asarray(hidden[0].permute(1, 2, 3, 0).cpu().numpy(), np.float32)
 
     def semantics(self, texts: Any, threshold: float = THRESHOLD) -> NDArray[np.uint8]:
         """(X, Y, Z) numbers of Occ3D's classes, `FREE` where nothing is.
@@ -86,7 +88,7 @@ class Prediction:
     def features_at(self, points_m: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
         """(N, C) features at points (N, 3) in the ego frame, which should lie in the grid."""
         places = torch.from_numpy(np.asarray(points_m, np.float32))[None, :, None]
-        volume = self.volume.hidden
+        volume = self.volume.within(self.grid.shape).hidden
         found = sample_volume(volume, places.to(volume.device), self.grid)
         return np.asarray(found[0, :, :, 0].T.cpu().numpy(), np.float32)
 

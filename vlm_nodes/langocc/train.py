@@ -123,6 +123,8 @@ def model_config(options: argparse.Namespace, feature_dim: int) -> LangOccConfig
         changes['lift'] = options.lift
     if options.image_size:
         changes['image_size'] = tuple(options.image_size)
+    if options.margin is not None:
+        changes['margin'] = options.margin
     if options.fine:
         changes['fine'] = tuple(options.fine)
     if options.backbone:
@@ -301,6 +303,7 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     add('--backbone', choices=('small', 'resnet50'))
     add('--backbone-weights', type=Path, help="torchvision's or timm's ResNet-50 weights")
     add('--hidden', type=int, help='channels of features in space')
+    add('--margin', type=int, metavar='N', help='voxels about the grid that rays alone need')
     add('--fine', type=int, nargs=3, metavar='N', help="parts of a voxel's density along x, y, z")
     add('--previous', action='store_true', help='fuse the keyframe before')
     add('--lower', type=float, nargs=3, metavar='M', help='corner of the grid')

@@ -139,7 +139,7 @@ class LangOccTraining(lightning.LightningModule):  # type: ignore[misc]
         return batch.to(device)
 
     def _losses(self, seen: Any, volume: Any, batch: Batch) -> dict[str, Tensor]:
-        edge = self.model.config.grid.voxel_m
+        edge = self.model.config.space.voxel_m
         weights = self._config.losses
         losses = ray_losses(seen, volume, batch.features, weights, edge, batch.depth_m)
         if weights.sky:
@@ -148,7 +148,7 @@ class LangOccTraining(lightning.LightningModule):  # type: ignore[misc]
             losses['sky'] = sky_loss(seen.opacity, is_sky, weights)
             losses['loss'] = losses['loss'] + losses['sky']
         if weights.driven:
-            depth = optical_depth(volume.density, batch.driven_m, self.model.config.grid)
+            depth = optical_depth(volume.density, batch.driven_m, self.model.config.space)
             losses['driven'] = weights.driven * depth
             losses['loss'] = losses['loss'] + losses['driven']
         if weights.pictures and volume.pictures is not None:
