@@ -10,6 +10,7 @@ from vlm_nodes.clip.reducer import Reducer, load_reducer, save_reducer
 from vlm_nodes.geometry.rigid import invert, transform_points
 from vlm_nodes.langocc import extract, train_reducer
 from vlm_nodes.langocc.data import Batch, Moments, RayChoice, surround_of
+from vlm_nodes.langocc.driven import Body
 from vlm_nodes.langocc.errors import LangOccError
 from vlm_nodes.langocc.extract import at_pixels
 from vlm_nodes.langocc.ray_store import RayStore
@@ -186,6 +187,16 @@ def test_the_first_of_a_drive_has_no_earlier_moment(street, store):
     batch = Batch.of([first, second])
     assert batch.previous.images.shape == batch.now.images.shape
     assert batch.previous.rigs[0] == [None] * 6
+
+
+def test_a_vehicle_was_where_its_body_is(street, store):
+    body = Body((-0.3, -0.2, 0.1), (0.4, 0.5, 0.6))
+    choice = RayChoice(20, 0, 0)
+    moment = Moments(NuScenes(street), store, small_config(), choice, fixed=True, body=body)[1]
+    lower, upper = moment.driven_m.min(0).values, moment.driven_m.max(0).values
+    assert (lower >= torch.tensor(body.lower_m) - 1e-5).all()
+    assert (upper <= torch.tensor(body.upper_m) + 1e-5).all()
+    assert (upper - lower > 0.4).all()
 
 
 def test_a_mirror_turns_what_is_known_in_space(street, store):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vlm_nodes.geometry.rigid import invert, transform_points
-from vlm_nodes.langocc.driven import Body, driven_points, optical_depth
+from vlm_nodes.langocc.driven import SMALL_CAR, Body, driven_points, optical_depth
 from vlm_nodes.langocc.errors import LangOccError
 from vlm_nodes.surround import NuScenes, VoxelGrid
 
@@ -15,7 +15,7 @@ GRID = VoxelGrid((-4.0, -4.0, -0.2), (4.0, 4.0, 3.0), 0.8)
 def test_driven_points_are_inside_the_body_of_some_keyframe(street):
     drives = NuScenes(street)
     now, later = drives[0], drives[2]
-    body = Body()
+    body = SMALL_CAR
     now_from_later = invert(now.map_from_ego) @ later.map_from_ego
     later_from_now = invert(now_from_later)
     points = driven_points([np.eye(4), now_from_later], body, 200, np.random.default_rng(0))
@@ -79,4 +79,4 @@ def test_its_gradient_lowers_density_where_the_vehicle_was_and_nowhere_else():
 @pytest.mark.parametrize('upper', [(3.0, -1.0, 1.0), (3.0, 0.8, math.nan)])
 def test_a_body_inside_out_is_refused(upper):
     with pytest.raises(LangOccError, match='in order'):
-        Body(upper_m=upper)
+        Body(SMALL_CAR.lower_m, upper)

@@ -99,6 +99,8 @@ def test_bad_options_are_one_line(street, tmp_path, capsys):
     assert '--steps must be at least 1' in capsys.readouterr().err
     assert run_training(street, tmp_path / 'b', 3, '--hidden', '8', '--voxel', '0.7') == 2
     assert 'do not divide' in capsys.readouterr().err
+    assert run_training(street, tmp_path / 'c', 3, '--body', *map(str, (0, 0, 1, 1, 1, 0))) == 2
+    assert "a body's corners must be in order" in capsys.readouterr().err
     assert run_training(street, tmp_path / 'c', 3, '--store', str(tmp_path)) == 2
     assert 'rays.json' in capsys.readouterr().err
 

@@ -32,7 +32,7 @@ from vlm_nodes.clip.files import write_whole
 from vlm_nodes.clip.label_images import LabelImageError, LabelImages
 from vlm_nodes.clip.text import tokenize_captions
 from vlm_nodes.clip.text_warm_up import spread_captions
-from vlm_nodes.clip.training_backend import lightning
+from vlm_nodes.clip.training_backend import PRECISIONS, lightning
 from vlm_nodes.clip.weights import (
     CONFIG_NAME,
     WEIGHTS_NAME,
@@ -46,8 +46,6 @@ from vlm_nodes.clip.weights import (
 )
 
 _LOGGER = logging.getLogger(__name__)
-
-PRECISIONS = {'fp32': '32-true', 'bf16': 'bf16-mixed', 'fp16': '16-mixed'}
 
 
 class ExportWeights(lightning.Callback):  # type: ignore[misc]

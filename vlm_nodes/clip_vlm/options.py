@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Final
 
 import torch
 
@@ -13,8 +12,6 @@ from vlm_nodes.clip_vlm.clip_views import KINDS, ClipConfig
 from vlm_nodes.clip_vlm.quantization import QUANTIZATIONS
 from vlm_nodes.clip_vlm.qwen import DTYPES, Qwen
 from vlm_nodes.clip_vlm.trained import Trained
-
-PRECISIONS: Final = {'fp32': '32-true', 'bf16': 'bf16-mixed', 'fp16': '16-mixed'}
 
 
 def add_clip_arguments(parser: argparse.ArgumentParser) -> None:

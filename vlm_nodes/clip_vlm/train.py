@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 import time
 import warnings
@@ -18,8 +17,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from vlm_nodes.clip.files import write_whole
-from vlm_nodes.clip.training_backend import is_first_process, lightning
+from vlm_nodes.clip.training_backend import PRECISIONS, lightning, make_trainer
+from vlm_nodes.clip.training_folder import LAST, check_counts, check_folder, keep_page
 from vlm_nodes.clip_vlm.batches import Collate, Example, Examples
 from vlm_nodes.clip_vlm.checkpoint import (
     MODES,
@@ -37,7 +36,6 @@ from vlm_nodes.clip_vlm.feature_store import FeatureStore, clip_store
 from vlm_nodes.clip_vlm.losses import DistillWeights
 from vlm_nodes.clip_vlm.model import ClipVlm, LoraOptions, make_connector, parts_of, report
 from vlm_nodes.clip_vlm.options import (
-    PRECISIONS,
     add_clip_arguments,
     add_qwen_arguments,
     clip_config,
@@ -52,8 +50,6 @@ from vlm_nodes.clip_vlm.training import VAL_LOSS, ClipVlmTraining, KeepBest, Tra
 from vlm_nodes.command_line import run, say
 
 PROMPT: Final = 'Describe what each camera of the vehicle sees.'
-OPTIONS: Final = 'options.json'
-LAST: Final = 'last.ckpt'
 FEATURES: Final = 'features'
 _STANDARD: Final = 500
 """Pictures of which the spread of CLIP's tokens is measured."""
@@ -288,42 +284,25 @@ def _loader(
 
 
 def _trainer(options: argparse.Namespace, keep: KeepBest, batches: int) -> Any:
-    callbacks: list[Any] = [
+    stop = lightning.callbacks.EarlyStopping(VAL_LOSS, patience=options.patience)
+    return make_trainer(
+        options.save,
         keep,
-        lightning.callbacks.ModelCheckpoint(
-            options.save, filename='last', save_top_k=1, enable_version_counter=False
-        ),
-    ]
-    if options.patience:
-        callbacks.append(lightning.callbacks.EarlyStopping(VAL_LOSS, patience=options.patience))
-    if sys.stderr.isatty():
-        callbacks.append(lightning.callbacks.TQDMProgressBar(refresh_rate=5))
-    logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
-    return lightning.Trainer(
+        precision=options.precision,
+        callbacks=[stop] if options.patience else [],
         accelerator=options.accelerator,
         devices=options.devices,
-        precision=PRECISIONS[options.precision],
         max_epochs=options.epochs,
         accumulate_grad_batches=options.accumulate,
         gradient_clip_val=options.clip_gradients,
         # So that the shortest training leaves a loss to look at.
         log_every_n_steps=min(10, max(1, batches)),
-        num_sanity_val_steps=0,
-        callbacks=callbacks,
-        enable_progress_bar=sys.stderr.isatty(),
-        enable_model_summary=False,
-        logger=[
-            lightning.loggers.CSVLogger(options.save, name='csv', version=''),
-            lightning.loggers.TensorBoardLogger(options.save, name='tensorboard', version=''),
-        ],
     )
 
 
 def _check(options: argparse.Namespace) -> None:
     """Whether options make sense together, and a training may begin or go on there."""
-    for name in ('epochs', 'batch', 'accumulate', 'teacher_pixels'):
-        if getattr(options, name) < 1:
-            raise ClipVlmError(f'--{name.replace("_", "-")} must be at least 1')
+    check_counts(options, ('epochs', 'batch', 'accumulate', 'teacher_pixels'))
     if not 0 < options.val_share < 1:
         raise ClipVlmError(f'--val-share must be between 0 and 1, is {options.val_share}')
     if not options.prompt.strip():
@@ -338,30 +317,14 @@ def _check(options: argparse.Namespace) -> None:
         if given:
             names = ', '.join(f'--{name.replace("_", "-")}' for name in given)
             raise ClipVlmError(f'{names}: the connector of --init has its sizes already')
-    if not is_first_process():
-        return
-    if options.resume:
-        if not (options.save / LAST).is_file():
-            raise ClipVlmError(f'there is nothing to resume: no file {options.save / LAST}')
-    elif options.save.exists() and any(p.name != FEATURES for p in options.save.iterdir()):
-        raise FileExistsError(
-            f'{options.save} is not empty: go on with --resume, or choose another --save'
-        )
+    check_folder(options.save, resume=options.resume, option='--save', ours=FEATURES)
 
 
 def _keep_options(options: argparse.Namespace) -> None:
     """Write down what is trained; a resumed training must be the same."""
-    if not is_first_process():
-        return
-    path = options.save / OPTIONS
-    page = json.loads(json.dumps(vars(options), default=str))
-    if options.resume and path.is_file():
-        before = json.loads(path.read_text(encoding='utf-8'))
-        other = [n for n in page if n not in _MAY_DIFFER and page[n] != before.get(n)]
-        if other:
-            raise ClipVlmError(f'{options.save} cannot be resumed: {", ".join(other)} differ')
-    options.save.mkdir(parents=True, exist_ok=True)
-    write_whole(path, (json.dumps(page, indent=2) + '\n').encode())
+    page = vars(options)
+    alike = [(name,) for name in page if name not in _MAY_DIFFER]
+    keep_page(options.save, page, resume=options.resume, alike=alike)
 
 
 def make_parser() -> argparse.ArgumentParser:

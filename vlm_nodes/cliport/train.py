@@ -19,7 +19,8 @@ import torch
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from vlm_nodes.clip.files import write_whole
-from vlm_nodes.clip.training_backend import is_first_process, lightning
+from vlm_nodes.clip.training_backend import PRECISIONS, lightning, make_trainer
+from vlm_nodes.clip.training_folder import LAST, check_counts, check_folder, keep_page
 from vlm_nodes.cliport.augment import Augmentation
 from vlm_nodes.cliport.backbones import FrozenClip
 from vlm_nodes.cliport.config import LANGUAGE_FUSIONS, QUERY_FORMS, SHARINGS, ModelConfig
@@ -35,9 +36,8 @@ from vlm_nodes.cliport.training import (
 )
 from vlm_nodes.command_line import run, say
 
-PRECISIONS = {'fp32': '32-true', 'bf16': 'bf16-mixed', 'fp16': '16-mixed'}
 SIZES = ('full', 'small')
-OPTIONS, LAST, FIGURES = 'options.json', 'last.ckpt', 'figures.json'
+FIGURES = 'figures.json'
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -163,73 +163,35 @@ def _about(options: argparse.Namespace, episodes: Sequence[Sequence[Sample]]) ->
 
 
 def _trainer(options: argparse.Namespace, about: dict[str, Any]) -> Any:
-    callbacks: list[Any] = [
+    return make_trainer(
+        options.out,
         KeepCheckpoints(options.out / 'checkpoints', options.half, about),
-        lightning.callbacks.ModelCheckpoint(
-            options.out, filename='last', save_top_k=1, enable_version_counter=False
-        ),
-    ]
-    if options.ema > 0:
-        callbacks.insert(1, lightning.callbacks.EMAWeightAveraging(decay=options.ema))
-    if sys.stderr.isatty():
-        callbacks.append(lightning.callbacks.TQDMProgressBar(refresh_rate=5))
-    logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
-    return lightning.Trainer(
+        precision=options.precision,
+        ema=options.ema,
         accelerator=options.accelerator,
         devices=options.devices,
-        precision=PRECISIONS[options.precision],
         max_steps=options.steps,
         max_epochs=-1,
         gradient_clip_val=1.0,
         log_every_n_steps=20,
-        num_sanity_val_steps=0,
-        callbacks=callbacks,
-        enable_progress_bar=sys.stderr.isatty(),
-        enable_model_summary=False,
-        logger=[
-            lightning.loggers.CSVLogger(options.out, name='csv', version=''),
-            lightning.loggers.TensorBoardLogger(options.out, name='tensorboard', version=''),
-        ],
     )
 
 
 def _check(options: argparse.Namespace) -> None:
     """Whether a training may begin or go on there."""
-    for name in ('steps', 'batch', 'val_every'):
-        if getattr(options, name) < 1:
-            raise ValueError(f'--{name.replace("_", "-")} must be at least 1')
-    if options.episodes is not None and options.episodes < 1:
-        raise ValueError(f'--episodes must be at least 1, got {options.episodes}')
+    check_counts(options, ('steps', 'batch', 'val_every'))
+    if options.episodes is not None:
+        check_counts(options, ('episodes',))
     if not 0 <= options.ema < 1:
         raise ValueError(f'--ema must be at least 0 and below 1, got {options.ema}')
-    if not is_first_process():
-        return
-    if options.resume:
-        if not (options.out / LAST).is_file():
-            raise ValueError(f'there is nothing to resume: no file {options.out / LAST}')
-    elif options.out.exists() and any(options.out.iterdir()):
-        raise FileExistsError(
-            f'{options.out} is not empty: go on with --resume, or choose another --out'
-        )
+    check_folder(options.out, resume=options.resume, option='--out')
 
 
 def _keep_options(options: argparse.Namespace, model: ModelConfig) -> None:
     """Write down what is trained; a resumed training must be of the same model and length."""
-    if not is_first_process():
-        return
-    path = options.out / OPTIONS
-    said = {name: str(v) if isinstance(v, Path) else v for name, v in vars(options).items()}
-    said |= {'data': [str(p) for p in options.data], 'val': [str(p) for p in options.val]}
-    page = {'options': said, 'model': json.loads(json.dumps(vars(model)))}
-    if options.resume and path.is_file():
-        before = json.loads(path.read_text(encoding='utf-8'))
-        other = [name for name in page['model'] if page['model'][name] != before['model'].get(name)]
-        if before['options'].get('steps') != options.steps:
-            other.append('steps')
-        if other:
-            raise ValueError(f'{options.out} cannot be resumed: {", ".join(other)} differ')
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_whole(path, (json.dumps(page, indent=2) + '\n').encode())
+    page = {'options': vars(options), 'model': vars(model)}
+    alike = [('options', 'steps'), *(('model', name) for name in page['model'])]
+    keep_page(options.out, page, resume=options.resume, alike=alike)
 
 
 def _text(figures: dict[str, Any]) -> str:

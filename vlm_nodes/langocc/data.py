@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from vlm_nodes.geometry.rigid import invert
 from vlm_nodes.langocc.config import LangOccConfig
-from vlm_nodes.langocc.driven import Body, driven_points
+from vlm_nodes.langocc.driven import SMALL_CAR, Body, driven_points
 from vlm_nodes.langocc.errors import LangOccError
 from vlm_nodes.langocc.lifting import Rig, RigView
 from vlm_nodes.langocc.model import Surround
@@ -184,6 +184,7 @@ class Moments(Dataset[Moment]):
         fixed: Always the same rays of a moment, for validation; else torch's generator draws.
         memory_mb: What may be kept of pictures, and as much of rays, so that they are not read and
             decoded again and again.
+        body: Of the vehicle, which was where it drove.
 
     Raises:
         LangOccError: The store has other cameras or features, or lacks keyframes.
@@ -199,12 +200,13 @@ class Moments(Dataset[Moment]):
         seed: int = 0,
         fixed: bool = False,
         memory_mb: int = 512,
+        body: Body = SMALL_CAR,
     ) -> None:
         limit = memory_mb * 2**20
         self._lines = Recent[_Lines](limit, lambda lines: lines.bytes)
         self._pictures = Recent[tuple[Tensor, Rig]](limit, lambda pair: pair[0].nbytes)
         self._drives, self._store, self._config = drives, store, config
-        self._choice, self._seed, self._fixed = choice, seed, fixed
+        self._choice, self._seed, self._fixed, self._body = choice, seed, fixed, body
         if store.page.feature_dim != config.feature_dim:
             raise LangOccError(
                 f'{store.folder} has features of {store.page.feature_dim} numbers, the network '
@@ -236,7 +238,7 @@ class Moments(Dataset[Moment]):
         seen = torch.from_numpy(own.features[some].astype(np.float32))
         now_from_map = invert(keyframe.map_from_ego)
         been = [now_from_map @ self._lines_of(place).map_from_ego for place in about]
-        driven = torch.from_numpy(driven_points(been, Body(), _DRIVEN_POINTS, rng))
+        driven = torch.from_numpy(driven_points(been, self._body, _DRIVEN_POINTS, rng))
         previous = self._previous(index, keyframe)
         return Moment(images, rig, rays, features, depth, cells, seen, driven, previous)
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from vlm_nodes.geometry.rigid import transform_points
 from vlm_nodes.langocc.errors import LangOccError
+from vlm_nodes.langocc.grid_tensors import corners
 from vlm_nodes.langocc.rendering import sample_volume
 from vlm_nodes.surround import VoxelGrid
 
@@ -38,14 +38,17 @@ class Body:
         LangOccError: The corners are not finite or not in order.
     """
 
-    lower_m: tuple[float, float, float] = (-0.9, -0.8, 0.15)
-    upper_m: tuple[float, float, float] = (3.1, 0.8, 1.4)
+    lower_m: tuple[float, float, float]
+    upper_m: tuple[float, float, float]
 
     def __post_init__(self) -> None:
         """Check the corners."""
         corners = np.array([self.lower_m, self.upper_m])
         if not (np.isfinite(corners).all() and (corners[0] < corners[1]).all()):
             raise LangOccError(f"a body's corners must be in order, are {corners.tolist()}")
+
+
+SMALL_CAR: Final = Body((-0.9, -0.8, 0.15), (3.1, 0.8, 1.4))
 
 
 def driven_points(
@@ -83,10 +86,7 @@ def optical_depth(density: Tensor, points_m: Tensor, grid: VoxelGrid) -> Tensor:
     layer_m = (grid.upper_m[2] - grid.lower_m[2]) / density.shape[-1]
     below = math.ceil(-grid.lower_m[2] / layer_m - _ON_THE_EDGE) - 1
     ground_m = grid.lower_m[2] + (below + 0.5) * layer_m  # middle of the layer below z = 0
-    lower, upper = (
-        torch.tensor(corner, dtype=points_m.dtype, device=points_m.device)
-        for corner in (grid.lower_m, grid.upper_m)
-    )
+    lower, upper = corners(grid, points_m)
     counts = ((points_m >= lower) & (points_m < upper)).all(-1)
     counts &= points_m[..., 2] >= ground_m + layer_m
     found = sample_volume(density, points_m[:, :, None], grid)[:, 0, :, 0]

@@ -12,6 +12,7 @@ from torch import Tensor
 from vlm_nodes.geometry import Camera
 from vlm_nodes.geometry.rigid import invert, transform_points
 from vlm_nodes.langocc.errors import LangOccError
+from vlm_nodes.langocc.grid_tensors import corners
 from vlm_nodes.surround import Keyframe, SurroundImage, VoxelGrid
 
 Matrix = NDArray[np.float64]
@@ -155,10 +156,7 @@ def box_span(
     Returns:
         (..., R) metres along each ray, from and to; both 0 where a ray misses the box.
     """
-    lower, upper = (
-        torch.tensor(corner, dtype=rays.origins_m.dtype, device=rays.origins_m.device)
-        for corner in (grid.lower_m, grid.upper_m)
-    )
+    lower, upper = corners(grid, rays.origins_m)
     lower = lower - lower.new_tensor((beyond_m, beyond_m, 0.0))
     upper = upper + beyond_m
     # A ray along a slab is in it all the way or never: 1e-9 makes that +-infinity in effect.

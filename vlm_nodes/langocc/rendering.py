@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vlm_nodes.langocc.errors import LangOccError
+from vlm_nodes.langocc.grid_tensors import places
 from vlm_nodes.langocc.rays import Rays, box_span
 from vlm_nodes.surround import VoxelGrid
 
@@ -131,15 +132,9 @@ def sample_volume(volume: Tensor, points_m: Tensor, grid: VoxelGrid) -> Tensor:
     Returns:
         (B, C, R, S).
     """
-    lower, upper = (
-        torch.tensor(corner, dtype=points_m.dtype, device=points_m.device)
-        for corner in (grid.lower_m, grid.upper_m)
-    )
-    # grid_sample counts from -1 to 1 between outer faces, its axes in the opposite order.
-    places = (2 * (points_m - lower) / (upper - lower) - 1).flip(-1)
     found = functional.grid_sample(
         volume,
-        places[:, None].to(volume.dtype),
+        places(grid, points_m)[:, None].to(volume.dtype),
         mode='bilinear',
         padding_mode='border',
         align_corners=False,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
 import time
 import warnings
@@ -16,13 +15,14 @@ from typing import Any, Final
 import torch
 from torch.utils.data import ConcatDataset, DataLoader, Dataset
 
-from vlm_nodes.clip.files import write_whole
-from vlm_nodes.clip.training_backend import is_first_process, lightning
+from vlm_nodes.clip.training_backend import PRECISIONS, lightning, make_trainer
+from vlm_nodes.clip.training_folder import LAST, check_counts, check_folder, keep_page
 from vlm_nodes.command_line import run, say
 from vlm_nodes.langocc.backbone import load_resnet50
 from vlm_nodes.langocc.checkpoint import FeatureSpace
 from vlm_nodes.langocc.config import LIFTS, LangOccConfig
 from vlm_nodes.langocc.data import Batch, Moment, Moments, RayChoice
+from vlm_nodes.langocc.driven import SMALL_CAR, Body
 from vlm_nodes.langocc.errors import LangOccError
 from vlm_nodes.langocc.extract import (
     add_clip_options,
@@ -39,10 +39,7 @@ from vlm_nodes.langocc.training import KeepCheckpoints, LangOccTraining, Trainin
 from vlm_nodes.langocc.vocabulary import TextVectors
 from vlm_nodes.surround import CAMERAS, NuScenes, VoxelGrid
 
-PRECISIONS: Final = {'fp32': '32-true', 'bf16': 'bf16-mixed', 'fp16': '16-mixed'}
 SIZES: Final = ('small', 'full')
-OPTIONS: Final = 'options.json'
-LAST: Final = 'last.ckpt'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +53,7 @@ def _run(options: argparse.Namespace) -> int:
     lightning.seed_everything(options.seed, workers=True, verbose=False)
     if options.threads:
         torch.set_num_threads(options.threads)
+    body = _body(options)
     drives = _drives(options, options.data)
     held_out = _drives(options, options.val)
     store = _store(options, [*drives, *held_out])
@@ -66,13 +64,10 @@ def _run(options: argparse.Namespace) -> int:
     _keep_options(options, config)
     choice = RayChoice(options.rays, options.before, options.after)
     memory_mb = options.memory_mb // (len(drives) + len(held_out))
-    training = [Moments(d, store, config, choice, memory_mb=memory_mb) for d in drives]
-    validation = [
-        Moments(
-            d, store, config, replace(choice, before=0, after=0), fixed=True, memory_mb=memory_mb
-        )
-        for d in held_out
-    ]
+    about = {'memory_mb': memory_mb, 'body': body}
+    training = [Moments(d, store, config, choice, **about) for d in drives]
+    alone = replace(choice, before=0, after=0)
+    validation = [Moments(d, store, config, alone, fixed=True, **about) for d in held_out]
     start_s = time.monotonic()
     keep = KeepCheckpoints(
         options.out,
@@ -161,6 +156,12 @@ def training_config(options: argparse.Namespace) -> TrainingConfig:
     )
 
 
+def _body(options: argparse.Namespace) -> Body:
+    """Of the vehicle."""
+    corners = tuple(options.body)
+    return Body(corners[:3], corners[3:])
+
+
 def _drives(options: argparse.Namespace, folders: Sequence[Path]) -> list[NuScenes]:
     return open_drives(
         folders,
@@ -203,75 +204,36 @@ def _loader(
 
 
 def _trainer(options: argparse.Namespace, keep: KeepCheckpoints) -> Any:
-    callbacks: list[Any] = [
+    return make_trainer(
+        options.out,
         keep,
-        lightning.callbacks.ModelCheckpoint(
-            options.out, filename='last', save_top_k=1, enable_version_counter=False
-        ),
-    ]
-    if options.ema > 0:
-        callbacks.insert(1, lightning.callbacks.EMAWeightAveraging(decay=options.ema))
-    if sys.stderr.isatty():
-        callbacks.append(lightning.callbacks.TQDMProgressBar(refresh_rate=5))
-    logging.getLogger('lightning.pytorch').setLevel(logging.WARNING)
-    return lightning.Trainer(
+        precision=options.precision,
+        ema=options.ema,
         accelerator=options.accelerator,
         devices=options.devices,
-        precision=PRECISIONS[options.precision],
         max_steps=options.steps,
         max_epochs=-1,
         check_val_every_n_epoch=options.val_every,
         gradient_clip_val=options.clip_gradients,
         log_every_n_steps=10,
-        num_sanity_val_steps=0,
-        callbacks=callbacks,
-        enable_progress_bar=sys.stderr.isatty(),
-        enable_model_summary=False,
-        logger=[
-            lightning.loggers.CSVLogger(options.out, name='csv', version=''),
-            lightning.loggers.TensorBoardLogger(options.out, name='tensorboard', version=''),
-        ],
     )
 
 
 def _check(options: argparse.Namespace) -> None:
     """Whether a training may begin or go on there."""
-    for name in ('steps', 'batch', 'val_every', 'rays'):
-        if getattr(options, name) < 1:
-            raise LangOccError(f'--{name.replace("_", "-")} must be at least 1')
+    check_counts(options, ('steps', 'batch', 'val_every', 'rays'))
     if options.memory_mb < 0:
         raise LangOccError(f'--memory-mb must be at least 0, is {options.memory_mb}')
     if not 0 <= options.ema < 1:
         raise LangOccError(f'--ema must be at least 0 and below 1, is {options.ema}')
-    if not is_first_process():
-        return
-    if options.resume:
-        if not (options.out / LAST).is_file():
-            raise LangOccError(f'there is nothing to resume: no file {options.out / LAST}')
-    elif options.out.exists() and any(p.name != 'rays' for p in options.out.iterdir()):
-        raise FileExistsError(
-            f'{options.out} is not empty: go on with --resume, or choose another --out'
-        )
+    check_folder(options.out, resume=options.resume, option='--out', ours='rays')
 
 
 def _keep_options(options: argparse.Namespace, config: LangOccConfig) -> None:
     """Write down what is trained; a resumed training must be of the same network and length."""
-    if not is_first_process():
-        return
-    path = options.out / OPTIONS
-    page = {
-        'options': json.loads(json.dumps(vars(options), default=str)),
-        'model': json.loads(json.dumps(config.to_dict())),
-    }
-    if options.resume and path.is_file():
-        before = json.loads(path.read_text(encoding='utf-8'))
-        other = [name for name in page['model'] if page['model'][name] != before['model'].get(name)]
-        if before['options'].get('steps') != options.steps:
-            other.append('steps')
-        if other:
-            raise LangOccError(f'{options.out} cannot be resumed: {", ".join(other)} differ')
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_whole(path, (json.dumps(page, indent=2) + '\n').encode())
+    page = {'options': vars(options), 'model': config.to_dict()}
+    alike = [('options', 'steps'), *(('model', name) for name in page['model'])]
+    keep_page(options.out, page, resume=options.resume, alike=alike)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -330,6 +292,15 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     add('--picture-weight', type=float, default=default.pictures, help='of pictures alone')
     add('--sky-weight', type=float, default=0.3, help='of clear rays where CLIP sees sky')
     add('--driven-weight', type=float, default=0.1, help='of space that the vehicle drove through')
+    add(
+        '--body',
+        type=float,
+        nargs=6,
+        metavar='M',
+        default=[*SMALL_CAR.lower_m, *SMALL_CAR.upper_m],
+        help="the vehicle's: x y z of its rear right lower corner and of the opposite one, in the "
+        'ego frame; z is its clearance above the ground (default: a small car)',
+    )
     add('--rarity', type=float, default=default.rarity, help='exponent of rare features (0: off)')
     add('--light', type=float, default=0.1, help='greatest change of brightness (default: 0.1)')
     add('--drop-camera', type=float, default=0.0, help='chance that one is missing (default: 0)')

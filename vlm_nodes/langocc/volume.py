@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vlm_nodes.langocc.grid_tensors import places
 from vlm_nodes.surround import VoxelGrid
 
 
@@ -26,20 +27,14 @@ def warp(volume: Tensor, grid: VoxelGrid, then_from_now: Tensor) -> Tensor:
     poses = then_from_now.to(torch.float32)
     there = torch.einsum('bij,xyzj->bxyzi', poses[:, :3, :3], centres)
     there = there + poses[:, None, None, None, :3, 3]
-    lower, upper = (
-        torch.tensor(c, dtype=torch.float32, device=volume.device)
-        for c in (grid.lower_m, grid.upper_m)
-    )
-    places = (2 * (there - lower) / (upper - lower) - 1).flip(-1).to(volume.dtype)
-    return functional.grid_sample(volume, places, padding_mode='zeros', align_corners=False)
+    where = places(grid, there).to(volume.dtype)
+    return functional.grid_sample(volume, where, padding_mode='zeros', align_corners=False)
 
 
 def coordinates(grid: VoxelGrid) -> Tensor:
     """(4, X, Y, Z): each voxel's place, -1 to 1, and its distance from the vehicle."""
-    places = torch.from_numpy(grid.centres()).float().permute(3, 0, 1, 2)
-    lower = torch.tensor(grid.lower_m).reshape(3, 1, 1, 1)
-    upper = torch.tensor(grid.upper_m).reshape(3, 1, 1, 1)
-    scaled = 2 * (places - lower) / (upper - lower) - 1
+    centres = torch.from_numpy(grid.centres()).float()
+    scaled = places(grid, centres).flip(-1).permute(3, 0, 1, 2)
     return torch.cat([scaled, scaled[:2].square().sum(0, keepdim=True).sqrt()])
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from vlm_nodes.clip.training_folder import OPTIONS
 from vlm_nodes.command_line import run, say
 from vlm_nodes.sarnn.checkpoint import CheckpointError, load_policy
 from vlm_nodes.sarnn.data import TARGETS, Sequences, check_streams
@@ -30,7 +31,6 @@ from vlm_nodes.sarnn.rollouts import (
 )
 
 SPLITS = ('test', 'train')
-OPTIONS = 'options.json'
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,20 +18,20 @@ import torch
 from torch.utils.data import DataLoader
 
 from vlm_nodes.clip.files import write_whole
-from vlm_nodes.clip.training_backend import lightning
+from vlm_nodes.clip.training_backend import PRECISIONS, lightning
+from vlm_nodes.clip.training_folder import LAST, OPTIONS
 from vlm_nodes.command_line import run, say
 from vlm_nodes.sarnn.batch import Batch
 from vlm_nodes.sarnn.callbacks import POLICY, History, KeepBest
 from vlm_nodes.sarnn.config import SarnnConfig
 from vlm_nodes.sarnn.data import Sequences, Shuffled, collate
-from vlm_nodes.sarnn.evaluate import OPTIONS, figures_text, open_policy, report
+from vlm_nodes.sarnn.evaluate import figures_text, open_policy, report
 from vlm_nodes.sarnn.model import Sarnn
 from vlm_nodes.sarnn.prepare import Prepared, prepare
 from vlm_nodes.sarnn.recordings import Recordings
-from vlm_nodes.sarnn.train_options import AUTO, PRECISIONS, make_parser, training_config
+from vlm_nodes.sarnn.train_options import AUTO, make_parser, training_config
 from vlm_nodes.sarnn.training import SarnnTraining
 
-LAST = 'last.ckpt'
 MONITOR = 'val/loss'
 
 

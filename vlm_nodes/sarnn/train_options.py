@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vlm_nodes.clip.training_backend import PRECISIONS
 from vlm_nodes.sarnn.augment import Augmentation
 from vlm_nodes.sarnn.data import TARGETS
 from vlm_nodes.sarnn.losses import LossWeights
 from vlm_nodes.sarnn.training import TrainingConfig
 
-PRECISIONS = {'fp32': '32-true', 'bf16': 'bf16-mixed', 'fp16': '16-mixed'}
 AUTO = 'auto'
 
 
