@@ -35,7 +35,7 @@ CAMERAS = (
 def start(context: LaunchContext) -> list[Node]:
     given = context.launch_configurations
     overrides = {
-        name: ParameterValue(given[name], value_type=kind)
+        name: ParameterValue(LaunchConfiguration(name), value_type=kind)
         for name, (_, kind) in OVERRIDES.items()
         if given[name]
     }

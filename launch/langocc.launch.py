@@ -31,7 +31,7 @@ OVERRIDES = {
 def start(context: LaunchContext) -> list[Node]:
     given = context.launch_configurations
     overrides = {
-        name: ParameterValue(given[name], value_type=str)
+        name: ParameterValue(LaunchConfiguration(name), value_type=str)
         for name in OVERRIDES
         if given[name] and name != 'cameras'
     }

@@ -5,6 +5,7 @@ Without `data`, simulated streets.
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
@@ -46,12 +47,12 @@ def start(context: LaunchContext) -> list[Node]:
     parameters = {
         name: given[name].replace(' ', '').split(',')
         if name in LISTS
-        else ParameterValue(given[name], value_type=KINDS.get(name, str))
+        else ParameterValue(LaunchConfiguration(name), value_type=KINDS.get(name, str))
         for name in (*SHARED, *(RECORDED if data else SIMULATED))
         if name in given
     }
     if data:
-        parameters['data'] = ParameterValue(data, value_type=str)
+        parameters['data'] = ParameterValue(LaunchConfiguration('data'), value_type=str)
     return [
         Node(
             package='vlm_nodes',
