@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -114,7 +115,7 @@ class LangOccConfig:
         }
         return cls(**{**values, **changes})
 
-    @property
+    @cached_property
     def space(self) -> VoxelGrid:
         """The grid with its margin: what is lifted, refined and rendered."""
         if not self.margin:

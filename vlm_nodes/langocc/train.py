@@ -64,10 +64,10 @@ def _run(options: argparse.Namespace) -> int:
     _keep_options(options, config)
     choice = RayChoice(options.rays, options.before, options.after)
     memory_mb = options.memory_mb // (len(drives) + len(held_out))
-    about = {'memory_mb': memory_mb, 'body': body}
-    training = [Moments(d, store, config, choice, **about) for d in drives]
+    common = {'memory_mb': memory_mb, 'body': body}
+    training = [Moments(d, store, config, choice, **common) for d in drives]
     alone = replace(choice, before=0, after=0)
-    validation = [Moments(d, store, config, alone, fixed=True, **about) for d in held_out]
+    validation = [Moments(d, store, config, alone, fixed=True, **common) for d in held_out]
     start_s = time.monotonic()
     keep = KeepCheckpoints(
         options.out,

@@ -139,7 +139,7 @@ class LangOccTraining(lightning.LightningModule):  # type: ignore[misc]
         return batch.to(device)
 
     def _losses(self, seen: Any, volume: Any, batch: Batch) -> dict[str, Tensor]:
-        edge = self.model.config.space.voxel_m
+        edge = self.model.config.grid.voxel_m
         weights = self._config.losses
         losses = ray_losses(seen, volume, batch.features, weights, edge, batch.depth_m)
         if weights.sky:
