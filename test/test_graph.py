@@ -10,6 +10,7 @@ from std_msgs.msg import String
 
 from vlm_nodes.graph.domain import free_domain
 from vlm_nodes.graph.node import LiveGraph
+from vlm_nodes.graph.processes import NodeFailedError
 from vlm_nodes.graph.spinner import Spinner
 
 
@@ -47,6 +48,14 @@ def test_domains_that_were_taken_before_are_left_behind():
     found = [free_domain(after=taken) for taken in range(0, 101, 10)]
     assert len(set(found)) > 1
     assert all(1 <= domain <= 101 for domain in found)
+
+
+def test_waiting_in_vain_tells_what_the_nodes_said_last():
+    with LiveGraph() as graph:
+        zen = graph.start('zen', 'this', {})
+        graph.wait(lambda: zen.returncode is not None, 60.0, 'the last line')
+        with pytest.raises(NodeFailedError, match=r'for rain\nzen said last:\n(.*\n)+Namespaces'):
+            graph.wait(lambda: False, 0.0, 'rain')
 
 
 class Busy:

@@ -36,6 +36,7 @@ except ImportError:  # Humble
 
 __all__ = [
     'LATCHED',
+    'LATCHED_QUEUE',
     'STEADY',
     'Parameter',
     'StartError',
@@ -57,6 +58,14 @@ STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
 LATCHED = QoSProfile(
     depth=1,
+    history=HistoryPolicy.KEEP_LAST,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+
+# For those who must hear each word: a queue of one keeps the last, whoever said it.
+LATCHED_QUEUE = QoSProfile(
+    depth=100,
     history=HistoryPolicy.KEEP_LAST,
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,

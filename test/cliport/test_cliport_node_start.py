@@ -13,14 +13,13 @@ from cliport_rig import UNSURE, WORKSPACE, cliport_rig, save_model
 from rcl_interfaces.msg import Log
 from rclpy.context import Context
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock
 from small_cliport import SENTENCE
 
 from vlm_nodes.cliport.checkpoint import CONFIG_NAME, WEIGHTS_NAME
 from vlm_nodes.cliport.node import CliportNode
 from vlm_nodes.messages import SECOND_NS
-from vlm_nodes.node import LATCHED, StartError
+from vlm_nodes.node import LATCHED_QUEUE, StartError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -77,7 +76,7 @@ def test_a_checkpoint_of_other_bounds_works_and_is_warned_of(ros_domain, tmp_pat
     checkpoint = save_model(tmp_path, workspace=asdict(WORKSPACE))
     with cliport_rig(ros_domain, checkpoint, x_max_m=0.85, **UNSURE) as rig:
         logs = []
-        rig.listen(Log, '/rosout', logs, QoSProfile(depth=100, durability=LATCHED.durability))
+        rig.listen(Log, '/rosout', logs, LATCHED_QUEUE)
         said = 'the workspace is another than in training: x_range_m is (0.25, 0.85)'
         rig.until(lambda: any(said in log.msg for log in logs), said)
         assert rig.ask(SENTENCE).success

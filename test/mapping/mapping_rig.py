@@ -15,7 +15,7 @@ from ray_cast_rooms import cast, poses
 from rcl_interfaces.msg import Log
 from rclpy.context import Context
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import SetBool, Trigger
 from tf2_msgs.msg import TFMessage
@@ -25,6 +25,7 @@ from vlm_nodes import messages
 from vlm_nodes.geometry import Camera
 from vlm_nodes.graph.spinner import Spinner
 from vlm_nodes.mapping.node import MappingNode
+from vlm_nodes.node import LATCHED_QUEUE
 from vlm_nodes.transforms import transform_message
 
 PATIENCE_S = 60.0
@@ -33,7 +34,6 @@ SECOND_NS = 1_000_000_000
 CAMERA = Camera(64, 48, 56.0, 56.0, 31.5, 23.5)
 POSES = poses(8)
 VIEWS = [cast(CAMERA, pose) for pose in POSES]
-LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 BEST_EFFORT = QoSProfile(depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 SERVICES = {
     'query_map': QueryMap,
@@ -68,7 +68,7 @@ class Rig:
         self.robot = rclpy.create_node('robot', context=context)
         self.logs = []
         self.diagnostics = []
-        self.listen(Log, '/rosout', into=self.logs, qos=LATCHED)
+        self.listen(Log, '/rosout', into=self.logs, qos=LATCHED_QUEUE)
         self.listen(DiagnosticArray, '/diagnostics', into=self.diagnostics)
         self.node = QuickNode(
             encoder=encoder,

@@ -18,16 +18,15 @@ from mapping_rig import (
 )
 from nav_msgs.msg import OccupancyGrid
 from ray_cast_rooms import BOXES, ROOM
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import PointCloud2
 from sensor_msgs_py import point_cloud2
 from tf2_msgs.msg import TFMessage
 
 from vlm_nodes import messages
+from vlm_nodes.node import LATCHED_QUEUE
 from vlm_nodes.transforms import transform_message
 
 VOXEL_M = 0.05
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 @pytest.fixture(scope='module')
@@ -54,7 +53,7 @@ def test_frames_become_a_map_of_the_room(rig):
     late = []
     for view in range(len(VIEWS)):
         rig.fuse(rig.now + view * SECOND_NS, view)
-    rig.listen(PointCloud2, 'mapping_node/cloud', into=late, qos=LATCHED)
+    rig.listen(PointCloud2, 'mapping_node/cloud', into=late, qos=LATCHED_QUEUE)
     rig.until(lambda: late, 'the cloud')
     cloud = late[-1]
     assert cloud.header.frame_id == 'map'
@@ -67,10 +66,10 @@ def test_frames_become_a_map_of_the_room(rig):
 
 def test_everything_latched_reaches_those_who_come_later(rig):
     rig.fuse(rig.now)
-    clouds = rig.listen(PointCloud2, 'mapping_node/cloud', qos=LATCHED)
-    plans = rig.listen(OccupancyGrid, 'mapping_node/occupancy', qos=LATCHED)
+    clouds = rig.listen(PointCloud2, 'mapping_node/cloud', qos=LATCHED_QUEUE)
+    plans = rig.listen(OccupancyGrid, 'mapping_node/occupancy', qos=LATCHED_QUEUE)
     rig.until(lambda: clouds and plans, 'cloud and occupancy')
-    latecomers = rig.listen(OccupancyGrid, 'mapping_node/occupancy', qos=LATCHED)
+    latecomers = rig.listen(OccupancyGrid, 'mapping_node/occupancy', qos=LATCHED_QUEUE)
     rig.until(lambda: latecomers, 'occupancy for one who comes later')
     plan = latecomers[-1]
     assert plan.info.resolution == pytest.approx(VOXEL_M)

@@ -16,13 +16,14 @@ from mapping_rig import (
     mapping_rig,
 )
 from ray_cast_rooms import BOXES, ROOM, cast
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 
 from vlm_nodes import messages
 from vlm_nodes.geometry import Camera
+from vlm_nodes.node import LATCHED
 from vlm_nodes.transforms import transform_message
 
 NOW = 7200 * SECOND_NS
@@ -244,12 +245,11 @@ def test_stamps_of_wall_time_under_simulated_time_end_in_a_named_transform():
 
 def test_static_transforms_outlive_a_jump_of_time():
     """They are sent once only."""
-    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     with mapping_rig() as rig:
         rig.ready().send_info(NOW)
         stamp = messages.stamp_message(NOW)
         fixed = transform_message('map', 'camera', POSES[0], stamp)
-        rig.publisher(TFMessage, '/tf_static', latched).publish(TFMessage(transforms=[fixed]))
+        rig.publisher(TFMessage, '/tf_static', LATCHED).publish(TFMessage(transforms=[fixed]))
         for stamp_ns in (NOW, NOW - 100 * SECOND_NS, NOW - 99 * SECOND_NS):
             with rig.counting('frames fused'):
                 rig.send_images(stamp_ns, 0)

@@ -13,15 +13,14 @@ import pytest
 from color_oracle import ColorOracle
 from mapping_rig import SECOND_NS, VIEWS, mapping_rig
 from ray_cast_rooms import BOXES
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import PointCloud2
 from sensor_msgs_py import point_cloud2
 from visualization_msgs.msg import Marker, MarkerArray
 
 from vlm_nodes import clip, messages
 from vlm_nodes.mapping.voxel_map import VoxelMap
+from vlm_nodes.node import LATCHED_QUEUE
 
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 NOW = 3600 * SECOND_NS
 TINY = Path(clip.__file__).with_name('models') / 'tiny.safetensors'
 
@@ -52,8 +51,8 @@ def rig(room):
 
 
 def test_a_query_is_answered_in_metres_in_the_map_frame(rig):
-    clouds = rig.listen(PointCloud2, 'mapping_node/query_cloud', qos=LATCHED)
-    markers = rig.listen(MarkerArray, 'mapping_node/matches', qos=LATCHED)
+    clouds = rig.listen(PointCloud2, 'mapping_node/query_cloud', qos=LATCHED_QUEUE)
+    markers = rig.listen(MarkerArray, 'mapping_node/matches', qos=LATCHED_QUEUE)
     rig.until(lambda: rig.node._query_cloud.get_subscription_count(), 'a listener')
     answer = rig.call('query_map', text='red box')
     assert answer.success, answer.message
@@ -119,7 +118,7 @@ def test_the_number_of_matches_and_the_least_score_are_obeyed(rig):
 
 
 def test_labels_are_counted_and_go_out_as_a_cloud(rig):
-    clouds = rig.listen(PointCloud2, 'mapping_node/label_cloud', qos=LATCHED)
+    clouds = rig.listen(PointCloud2, 'mapping_node/label_cloud', qos=LATCHED_QUEUE)
     names = ['red box', 'green box', 'wall']
     answer = rig.call('label_map', labels=names)
     assert answer.success, answer.message

@@ -18,7 +18,6 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import Log
 from rclpy.context import Context
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosgraph_msgs.msg import Clock
 from std_srvs.srv import SetBool, Trigger
 from trajectory_msgs.msg import JointTrajectory
@@ -27,13 +26,13 @@ from vlm_interfaces.srv import SetTask
 from vlm_nodes import messages
 from vlm_nodes.graph.domain import free_domain
 from vlm_nodes.graph.spinner import Spinner
+from vlm_nodes.node import LATCHED_QUEUE
 from vlm_nodes.sarnn import DepthConfig, Sarnn, SarnnConfig, save_policy
 from vlm_nodes.sarnn.node import PolicyNode
 
 PATIENCE_S = 60.0
 PERIOD_NS = 100_000_000
 START_NS = 7_200_000_000_000
-LATCHED = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 SERVICES = {'enable': SetBool, 'set_task': SetTask, 'reset': Trigger}
 NAMES = ('shoulder', 'elbow', 'slide')
 LOW, HIGH = np.array([-1.0, 0.0, 0.0]), np.array([1.0, 2.0, 0.1])
@@ -100,7 +99,7 @@ class Rig:
         self.context = context
         self.robot = rclpy.create_node('robot', context=context)
         self.logs, self.diagnostics, self.commands = [], [], []
-        self._listen(Log, '/rosout', self.logs.append, LATCHED)
+        self._listen(Log, '/rosout', self.logs.append, LATCHED_QUEUE)
         self._listen(DiagnosticArray, '/diagnostics', self.diagnostics.append)
         self._listen(JointTrajectory, '/joint_trajectory', self._obey)
         self.node = QuickNode(

@@ -28,7 +28,7 @@ from vlm_nodes.messages import (
     stamp_ns,
     trajectory_message,
 )
-from vlm_nodes.node import LATCHED
+from vlm_nodes.node import LATCHED_QUEUE
 from vlm_nodes.simulation.arm.kinematics import JOINTS, joints_for_tip
 from vlm_nodes.simulation.arm.node import PARAMETERS
 from vlm_nodes.simulation.arm.simulator import BASE_FROM_CAMERA, ArmSettings, ArmSimulator
@@ -54,7 +54,7 @@ class Arm:
             String,
             'sim_arm_node/outcome',
             lambda m: self.outcomes.append(json.loads(m.data)),
-            LATCHED,
+            LATCHED_QUEUE,
         )
         self.commands = graph.node.create_publisher(JointState, 'joint_command', 10)
         self.trajectories = graph.node.create_publisher(JointTrajectory, 'joint_trajectory', 10)
@@ -114,7 +114,9 @@ def test_all_topics_show_what_the_simulator_shows():
             truth = json.loads(message.data)
             keep('truth', truth['stamp_ns'], truth)
 
-        graph.node.create_subscription(String, 'sim_arm_node/ground_truth', keep_truth, LATCHED)
+        graph.node.create_subscription(
+            String, 'sim_arm_node/ground_truth', keep_truth, LATCHED_QUEUE
+        )
 
         def common():
             return set.intersection(*(set(messages) for messages in received.values()))

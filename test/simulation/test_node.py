@@ -10,7 +10,7 @@ import pytest
 import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import String
@@ -18,6 +18,7 @@ from std_srvs.srv import Trigger
 from tf2_msgs.msg import TFMessage
 
 from vlm_nodes.messages import camera_from_info, depth_from_image, rgb_from_image, stamp_ns
+from vlm_nodes.node import LATCHED_QUEUE
 from vlm_nodes.simulation.simulator import JOINTS, Simulator, SimulatorSettings
 from vlm_nodes.simulation.vocabulary import TEST_SEEDS
 from vlm_nodes.transforms import matrix_from_transform
@@ -32,7 +33,6 @@ TOPICS = {
     '/clock': Clock,
     'sim_node/semantic_segmentation': Image,
 }
-LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 PATIENCE_S = 30.0
 
 
@@ -97,7 +97,7 @@ def by_stamp(messages):
 
 def test_all_topics_show_what_the_simulator_shows(graph):
     received = {topic: listen(graph, topic, kind) for topic, kind in TOPICS.items()}
-    truths = listen(graph, 'sim_node/ground_truth', String, LATCHED)
+    truths = listen(graph, 'sim_node/ground_truth', String, LATCHED_QUEUE)
 
     def common():
         return set.intersection(*(set(by_stamp(messages)) for messages in received.values()))
@@ -147,7 +147,7 @@ def check_frame(simulator, frame):
 
 def test_objects_move_and_reset_turns_the_clock_back(graph):
     clocks = listen(graph, '/clock', Clock)
-    truths = listen(graph, 'sim_node/ground_truth', String, LATCHED)
+    truths = listen(graph, 'sim_node/ground_truth', String, LATCHED_QUEUE)
     with sim_node():
         spin_until(graph, lambda: len(clocks) >= 5 and truths)
         first = json.loads(truths[0].data)

@@ -33,7 +33,7 @@ from vlm_nodes.messages import (
     rgb_from_image,
     stamp_ns,
 )
-from vlm_nodes.node import LATCHED
+from vlm_nodes.node import LATCHED, LATCHED_QUEUE
 from vlm_nodes.simulation.tabletop import Tabletop, make_task
 from vlm_nodes.simulation.tabletop.cameras import CAMERA, camera_poses
 from vlm_nodes.simulation.tabletop.story import Story
@@ -56,14 +56,14 @@ class Table:
         self.graph = graph
         self.events, self.stories, self.truths, self.transforms = [], [], [], {}
         node = graph.node
-        node.create_subscription(String, 'sim_table_node/outcome', self._on_story, LATCHED)
+        node.create_subscription(String, 'sim_table_node/outcome', self._on_story, LATCHED_QUEUE)
         node.create_subscription(
             String,
             'sim_table_node/ground_truth',
             lambda m: self.truths.append(json.loads(m.data)),
-            LATCHED,
+            LATCHED_QUEUE,
         )
-        node.create_subscription(TFMessage, '/tf_static', self._on_tf, LATCHED)
+        node.create_subscription(TFMessage, '/tf_static', self._on_tf, LATCHED_QUEUE)
         self.execute = node.create_publisher(PoseArray, 'sim_table_node/execute', 10)
         settings = {'task': TASK, 'seed': SEED} | parameters
         self.process = graph.start('sim_table_node', SIMULATOR, settings)
@@ -297,7 +297,10 @@ def test_episodes_are_played_to_the_end_or_given_up():
         other = graph.node.create_publisher(String, 'sim_table_node/outcome', LATCHED)
         other.publish(String(data=NONSENSE))
         graph.node.create_subscription(
-            String, 'table_player_node/results', lambda m: pages.append(json.loads(m.data)), LATCHED
+            String,
+            'table_player_node/results',
+            lambda m: pages.append(json.loads(m.data)),
+            LATCHED_QUEUE,
         )
 
         def expert():

@@ -101,14 +101,17 @@ class LiveGraph:
 
         Raises:
             NodeFailedError: A node ended with an error, or the condition does not hold in time;
-                the text then says what was waited for.
+                the text then says what was waited for, and what the nodes said last.
         """
         deadline = time.monotonic() + timeout_s
         while not condition():
             for process in self._processes:
                 process.check()
             if time.monotonic() > deadline:
-                raise NodeFailedError(f'waited {timeout_s:.0f} s in vain for {what}')
+                said = [f'{node.name} said last:\n{node.last_words()}' for node in self._processes]
+                raise NodeFailedError(
+                    '\n'.join([f'waited {timeout_s:.0f} s in vain for {what}', *said])
+                )
             time.sleep(_POLL_S)
 
     def call(

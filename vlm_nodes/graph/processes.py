@@ -67,6 +67,10 @@ class NodeProcess:
         """All that it said so far."""
         return self._log.read_text(errors='replace')
 
+    def last_words(self) -> str:
+        """The last lines that it said."""
+        return '\n'.join(self.output().strip().splitlines()[-_LAST_WORDS:])
+
     def check(self) -> None:
         """See that it runs, or ended as it should.
 
@@ -74,8 +78,9 @@ class NodeProcess:
             NodeFailedError: It ended with an error; the text holds its last words.
         """
         if self.returncode:
-            last = '\n'.join(self.output().strip().splitlines()[-_LAST_WORDS:])
-            raise NodeFailedError(f'{self.name} ended with status {self.returncode}:\n{last}')
+            raise NodeFailedError(
+                f'{self.name} ended with status {self.returncode}:\n{self.last_words()}'
+            )
 
     def end(self, patience_s: float = 5.0) -> int:
         """End it as Ctrl-C does; whatever does not end in time is killed.

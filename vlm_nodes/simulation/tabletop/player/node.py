@@ -19,7 +19,7 @@ from std_srvs.srv import Trigger
 from vlm_interfaces.srv import PlanPickPlace
 
 from vlm_nodes.clip.files import write_whole
-from vlm_nodes.node import LATCHED, STEADY, Parameter, declare_parameters
+from vlm_nodes.node import LATCHED, LATCHED_QUEUE, STEADY, Parameter, declare_parameters
 from vlm_nodes.node import main as run_node
 from vlm_nodes.simulation.tabletop.story import Story
 
@@ -61,7 +61,7 @@ class TablePlayerNode(Node):
         self._set = self.create_client(SetParameters, 'sim_table_node/set_parameters')
         self._reset = self.create_client(Trigger, 'sim_table_node/reset')
         self._done = self.create_publisher(String, '~/results', LATCHED)
-        self.create_subscription(String, 'sim_table_node/outcome', self._on_outcome, LATCHED)
+        self.create_subscription(String, 'sim_table_node/outcome', self._on_outcome, LATCHED_QUEUE)
         self._began_s = time.monotonic()
         self._timer = self.create_timer(_LOOK_S, self._go_on, clock=STEADY)
 
