@@ -262,6 +262,22 @@ def test_episodes_go_round_over_topics_and_services_only(tmp_path):
         assert 'episode 2, seed' in player.output()
 
 
+def test_a_planner_that_went_and_came_back_is_asked_again(tmp_path):
+    settings = {'checkpoint': str(save_model(tmp_path / 'model')), 'cameras': ['none']}
+    settings['image_timeout_s'] = PATIENCE_S
+    with LiveGraph() as graph:
+        live = Table(graph)
+        deaf = graph.start('cliport_node', PLANNER, settings)
+        player = graph.start('table_player', PLAYER, {})
+        said = 'waiting for an answer of plan_pick_place'
+        graph.wait(lambda: said in player.output(), PATIENCE_S, 'a question')
+        graph.stop(deaf)
+        assert live.stories[-1].commands == 0
+        planner = Planner(graph, lambda: (np.eye(4), np.eye(4)))
+        live.wait(lambda: live.stories[-1].commands, 'an action')
+        assert planner.asked
+
+
 class Planner:
     """A planner that knows the answers, or has none."""
 

@@ -54,15 +54,15 @@ class TablePlayerNode(Node):
         self._waits_for: tuple[int, int] | None = None
         self._refusals = 0
         self._given_up = False
+        self._asked: tuple[Any, Any, Any] | None = None
         self._future: Any = None
-        self._take: Any = None
         self._execute = self.create_publisher(PoseArray, 'sim_table_node/execute', 10)
         self._planner = self.create_client(PlanPickPlace, 'plan_pick_place')
         self._set = self.create_client(SetParameters, 'sim_table_node/set_parameters')
         self._reset = self.create_client(Trigger, 'sim_table_node/reset')
         self._done = self.create_publisher(String, '~/results', LATCHED)
         self.create_subscription(String, 'sim_table_node/outcome', self._on_outcome, LATCHED_QUEUE)
-        self._began_s = time.monotonic()
+        self._waiting_since_s = time.monotonic()
         self._timer = self.create_timer(_LOOK_S, self._go_on, clock=STEADY)
 
     def _on_outcome(self, message: Any) -> None:
@@ -78,11 +78,8 @@ class TablePlayerNode(Node):
 
     def _go_on(self) -> None:
         """Do what is to be done next, if nothing is waited for."""
-        if self._future is not None:
-            if not self._future.done():
-                return
-            future, self._future = self._future, None
-            self._take(future.result())
+        if self._asked is not None:
+            self._hear(*self._asked)
             return
         if self._story is None or self._waits_for or not self._execute.get_subscription_count():
             self._say('waiting for sim_table_node')
@@ -96,7 +93,23 @@ class TablePlayerNode(Node):
             self._say('waiting for the service plan_pick_place')
 
     def _ask(self, client: Any, request: Any, take: Any) -> None:
-        self._future, self._take = client.call_async(request), take
+        self._asked = client, request, take
+        self._future = client.call_async(request)
+        self._waiting_since_s = time.monotonic()
+
+    def _hear(self, client: Any, request: Any, take: Any) -> None:
+        """Take the answer if it is there; ask again where whoever was asked went and came back."""
+        if self._future is None:
+            if client.service_is_ready():
+                self._ask(client, request, take)
+        elif self._future.done():
+            answer, self._asked, self._future = self._future.result(), None, None
+            take(answer)
+            return
+        elif not client.service_is_ready():
+            client.remove_pending_request(self._future)
+            self._future = None
+        self._say(f'waiting for an answer of {client.srv_name}')
 
     def _take_plan(self, answer: Any) -> None:
         story = self._story
@@ -105,6 +118,7 @@ class TablePlayerNode(Node):
             self._count(answer.message)
             return
         self._waits_for = (story.episode, story.commands + 1)
+        self._waiting_since_s = time.monotonic()
         self._execute.publish(
             PoseArray(header=answer.header, poses=[answer.pick.pose, answer.place.pose])
         )
@@ -166,7 +180,7 @@ class TablePlayerNode(Node):
             write_whole(Path(self._values['results']).expanduser(), (text + '\n').encode())
 
     def _say(self, text: str) -> None:
-        if time.monotonic() - self._began_s > _SAY_PERIOD_S:
+        if time.monotonic() - self._waiting_since_s > _SAY_PERIOD_S:
             self.get_logger().info(text, throttle_duration_sec=_SAY_PERIOD_S)
 
 
