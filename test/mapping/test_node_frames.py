@@ -10,7 +10,9 @@ from geometry_msgs.msg import Quaternion
 from mapping_rig import (
     CAMERA,
     MS_NS,
+    PATIENCE_S,
     POSES,
+    QUICK_S,
     SECOND_NS,
     VIEWS,
     distance_to_room,
@@ -32,6 +34,7 @@ VOXEL_M = 0.05
 @pytest.fixture(scope='module')
 def shared():
     with mapping_rig(encoder=ColorOracle(), frames_waiting=20, voxel_size_m=VOXEL_M) as rig:
+        rig.node.patience_s = PATIENCE_S  # complaints stay until they are read
         yield rig.ready()
 
 
@@ -164,7 +167,7 @@ def test_an_info_without_focal_length_is_refused_and_the_last_good_one_serves(ri
 
 def test_a_transform_that_is_absent_names_both_frames_and_the_stamp(rig):
     header = messages.header_message('nowhere', rig.now)
-    with rig.counting('dropped no transform'):
+    with rig.giving_up(), rig.counting('dropped no transform'):
         rig.send_info(rig.now)
         rig.send_images(rig.now, 0, rgb=messages.image_message(VIEWS[0][0], 'rgb8', header))
     rig.hears("from 'nowhere' to 'map'", f'at {rig.now // SECOND_NS}.000000000', 'within 0.3 s')
@@ -181,7 +184,7 @@ def test_a_transform_that_comes_late_is_waited_for(rig):
 
 def test_a_transform_that_would_be_extrapolated_is_none(rig):
     rig.fuse(rig.now)
-    with rig.counting('dropped no transform'):
+    with rig.giving_up(), rig.counting('dropped no transform'):
         rig.send_images(rig.now + SECOND_NS, 1)
     rig.hears("from 'camera' to 'map'", 'extrapolation')
     rig.fuse(rig.now + 2 * SECOND_NS)
@@ -201,7 +204,7 @@ def test_a_rotation_of_zeros_on_tf_is_no_pose(rig):
     stamp = messages.stamp_message(rig.now + SECOND_NS)
     nothing = transform_message('map', 'camera', POSES[0], stamp)
     nothing.transform.rotation = Quaternion(x=0.0, y=0.0, z=0.0, w=0.0)
-    with rig.counting('dropped no transform'):
+    with rig.giving_up(), rig.counting('dropped no transform'):
         rig.publishers['/tf'].publish(TFMessage(transforms=[nothing]))
         rig.send_images(rig.now + SECOND_NS, 1)
     assert len(rig.node._mapper.map) == voxels
@@ -226,8 +229,9 @@ def test_stamps_that_jump_back_empty_queues_and_leave_the_map(rig):
     for view in range(4):
         rig.fuse(rig.now + view * SECOND_NS, view)
     voxels = len(rig.node._mapper.map)
+    header = messages.header_message('camera', rig.now - 100 * SECOND_NS)
     with rig.counting('restarts of time'):
-        rig.send(rig.now - 100 * SECOND_NS, 0)
+        rig.publishers['rgb'].publish(messages.image_message(VIEWS[0][0], 'rgb8', header))
     rig.hears('jumped back', 'the map stays')
     assert len(rig.node._mapper.map) == voxels
     rig.fuse(rig.now - 99 * SECOND_NS, 1)
@@ -240,7 +244,8 @@ def test_stamps_that_jump_back_empty_queues_and_leave_the_map(rig):
 # Pause and diagnostics
 
 
-def test_a_paused_node_takes_nothing_and_complains_of_nothing(rig):
+def test_a_paused_node_takes_nothing_and_complains_of_nothing(rig, monkeypatch):
+    monkeypatch.setattr(rig.node, 'patience_s', QUICK_S)
     rig.fuse(rig.now)
     voxels = len(rig.node._mapper.map)
     assert rig.call('mapping_node/pause', data=True).message == 'mapping pauses'

@@ -26,6 +26,12 @@ from vlm_nodes.node import LONGEST_END_S, StartError
 from vlm_nodes.transforms import transform_message
 
 EXECUTABLE = ['-c', 'from vlm_nodes.executables import mapping_node; mapping_node()']
+# Says when Python itself has started, whose own way with signals leaves a traceback.
+MINDING = [
+    '-c',
+    'from vlm_nodes import executables; executables._end_on_signals(); '
+    "print('minds'); executables.mapping_node()",
+]
 SLOW = [str(Path(__file__).with_name('slow_mapping_node.py'))]
 REPOSITORY = Path(__file__).resolve().parents[2]
 NUMBERS = [signal.SIGINT, signal.SIGTERM]
@@ -90,7 +96,8 @@ def test_signals_end_it_while_it_waits(robot, number):
 @pytest.mark.parametrize('after_s', [0.4, 0.8, 1.2])
 def test_signals_end_it_while_it_starts(ros_domain, number, after_s):
     """Wherever it may be by then: a signal before the node minds it just ends the process."""
-    with process(EXECUTABLE) as started:
+    with process(MINDING) as started:
+        assert started.stdout.readline() == 'minds\n'
         time.sleep(after_s)
         assert quiet_end(started, number) in (0, -number)
 

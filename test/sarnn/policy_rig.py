@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import numpy as np
 import rclpy
 import torch
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, KeyValue
 from rcl_interfaces.msg import Log
 from rclpy.context import Context
 from rclpy.parameter import Parameter
@@ -100,7 +100,7 @@ class Rig:
         self.robot = rclpy.create_node('robot', context=context)
         self.logs, self.diagnostics, self.commands = [], [], []
         self._listen(Log, '/rosout', self.logs.append, LATCHED_QUEUE)
-        self._listen(DiagnosticArray, '/diagnostics', self.diagnostics.append)
+        self._listen(DiagnosticArray, '/diagnostics', self.diagnostics.append, 1000)
         self._listen(JointTrajectory, '/joint_trajectory', self._obey)
         self.node = QuickNode(
             context=context,
@@ -166,8 +166,11 @@ class Rig:
 
     def status(self):
         """Diagnostics that were made from now on."""
-        seen = len(self.diagnostics)
-        self.until(lambda: len(self.diagnostics) > seen + 1, 'diagnostics')
+        self.node._statistics.count('asks')
+        asks = KeyValue(key='asks', value=str(self.count('asks')))
+        self.until(lambda: asks in self.diagnostics[-1].status[0].values, 'diagnostics')
+        seen = len(self.diagnostics)  # whose message may be older than their values
+        self.until(lambda: len(self.diagnostics) > seen, 'diagnostics')
         return self.diagnostics[-1].status[0]
 
     def values(self):
@@ -244,16 +247,19 @@ class Rig:
             self.send(without, **changes)
             self.ticks(wait)
 
+    def sent(self):
+        """How many commands the node has sent."""
+        return self.count('commands sent') + self.count('commands held')
+
     def ticks(self, wait=True):
-        ticks, commands = self.count('ticks'), len(self.commands)
-        sent = self.count('commands sent') + self.count('commands held')
+        ticks, commands, sent = self.count('ticks'), len(self.commands), self.sent()
         self.set_clock()
         self.until(lambda: self.count('ticks') > ticks, 'a tick')
         if not wait:
             return
         self.until(self.node._pilot._worker.idle, 'the model')
         if not self.node._values['shadow'] and self.node.count_subscribers('/joint_trajectory'):
-            new = self.count('commands sent') + self.count('commands held') - sent
+            new = self.sent() - sent
             if self.node._values['command_type'] == 'joint_trajectory':
                 self.until(lambda: len(self.commands) >= commands + new, 'the command')
 

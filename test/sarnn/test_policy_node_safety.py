@@ -188,6 +188,7 @@ def test_a_model_that_hangs_too_long_stops(tmp_path):
         rig.node._policy.step = lambda *a, **k: finish.wait() and step(*a, **k)
         rig.tick(8, wait=False)
         assert rig.state == 'stopped'
+        rig.until(lambda: len(rig.commands) == rig.sent(), 'the last command')
         sent = len(rig.commands)
         finish.set()
         rig.until(rig.node._pilot._worker.idle, 'the model')

@@ -448,13 +448,13 @@ class MappingNode(Node):
     def _restart(self, why: str) -> None:
         """Time began anew: queues are emptied, the map stays."""
         self.get_logger().warning(f'{why}: queues emptied, the map stays')
-        self._statistics.count('restarts of time')
         self._buffer.clear()
         self._stamps.clear()
         for camera in self._inputs.values():
             camera.forget_images()
         self._worker.clear()
         self._mapper.restart()
+        self._statistics.count('restarts of time')
 
     # Services: each returns its message; what it raises becomes success = false -----------------
 
@@ -618,6 +618,8 @@ class MappingNode(Node):
             try:
                 callback()
             except Exception as error:  # what fails in one period must not end the node
+                if not self.context.ok():  # nothing can be published any more: the node ends
+                    return
                 self.get_logger().error(
                     f'{callback.__name__}: {type(error).__name__}: {error}',
                     throttle_duration_sec=WARN_PERIOD_S,

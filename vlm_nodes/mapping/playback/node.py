@@ -67,7 +67,7 @@ class PlaybackNode(Node):
             return
         if self._upcoming is None:
             self.get_logger().info(f'the end, after {self.played} frames')
-            for publisher in (self._rgb, self._depth):
+            for publisher in self.publishers:
                 publisher.wait_for_all_acked(Duration(seconds=2.0))
             self.context.try_shutdown()  # which ends the executor's spin
             return
@@ -76,8 +76,10 @@ class PlaybackNode(Node):
         self._upcoming = next(self._frames, None)
 
     def _is_listened_to(self) -> bool:
-        topics = [self._rgb.topic_name, self._depth.topic_name, '/tf']
-        return all(self.count_subscribers(topic) for topic in topics)
+        images = (self._rgb, self._depth)
+        return self.count_subscribers('/tf') > 0 and all(
+            publisher.get_subscription_count() for publisher in images
+        )
 
     def _publish(self, frame: RgbdFrame) -> None:
         if self._clock_publisher is not None:
