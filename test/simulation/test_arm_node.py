@@ -37,7 +37,7 @@ from vlm_nodes.transforms import matrix_from_transform
 
 MODULE = 'vlm_nodes.simulation.arm.node'
 EXPERT = 'vlm_nodes.simulation.arm.demonstrator.node'
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 REPOSITORY = Path(__file__).resolve().parents[2]
 IMAGES = {'rgb': Image, 'depth': Image, 'camera_info': CameraInfo, 'gelsight1/image_raw': Image}
 GOAL = joints_for_tip((0.42, 0.1, 0.15))
@@ -60,6 +60,8 @@ class Arm:
         self.trajectories = graph.node.create_publisher(JointTrajectory, 'joint_trajectory', 10)
         self.process = graph.start('sim_arm_node', MODULE, {'realtime_factor': 5.0} | parameters)
         self.wait(lambda: self.outcomes and self.joints, 'it to start')
+        for publisher in (self.commands, self.trajectories):
+            self.wait(publisher.get_subscription_count, 'it to listen')
 
     def wait(self, condition, what):
         self.graph.wait(condition, PATIENCE_S, what)

@@ -1,6 +1,8 @@
 """sim_table_node on a real graph, and episodes played over topics and services only."""
 
 import json
+import os
+import signal
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -124,12 +126,17 @@ def test_all_topics_show_what_the_table_shows():
         graph.node.create_subscription(Clock, '/clock', clocks.append, 10)
         seen = Table(graph)
         seen.wait(lambda: all(len(m) > 1 for m in received.values()) and clocks, 'all topics')
+        seen.wait(lambda: seen.truths, 'the truth')
         assert seen.truths[0]['seed'] == SEED
     with offline() as same:
         for view in same.observe():
-            rgb, depth, info = (received[f'{view.name}/{topic}'][-1] for topic in IMAGES)
+            by_stamp = [
+                {stamp_ns(message.header.stamp): message for message in received[topic]}
+                for topic in (f'{view.name}/{topic}' for topic in IMAGES)
+            ]
+            newest_ns = max(set.intersection(*map(set, by_stamp)))
+            rgb, depth, info = (messages[newest_ns] for messages in by_stamp)
             assert rgb.header.frame_id == info.header.frame_id == f'{view.name}_camera'
-            assert rgb.header.stamp == depth.header.stamp
             np.testing.assert_array_equal(rgb_from_image(rgb), view.rgb)
             shown = np.frombuffer(depth.data, np.float32).reshape(view.depth_m.shape)
             np.testing.assert_array_equal(shown, view.depth_m)
@@ -251,8 +258,19 @@ def test_episodes_go_round_over_topics_and_services_only(tmp_path):
         graph.wait(lambda: page().get('is_complete'), 4 * PATIENCE_S, 'two episodes')
         episodes = page()['episodes']
         assert [episode['seed'] for episode in episodes] == [SEED, SEED + 2]
+
+        def told(number):
+            return [story for story in live.stories if story.episode == number]
+
+        def all_told():
+            return all(
+                told(number) and told(number)[-1].steps == episode['steps']
+                for number, episode in enumerate(episodes, start=1)
+            )
+
+        live.wait(all_told, 'the last stories')
         for number, episode in enumerate(episodes, start=1):
-            own = [story for story in live.stories if story.episode == number]
+            own = told(number)
             assert own[-1].steps == episode['steps'] >= 1
             assert own[-1].done or episode['refusals'] == 3
             assert own[-1].total == episode['total']
@@ -270,8 +288,11 @@ def test_a_planner_that_went_and_came_back_is_asked_again(tmp_path):
         deaf = graph.start('cliport_node', PLANNER, settings)
         player = graph.start('table_player', PLAYER, {})
         said = 'waiting for an answer of plan_pick_place'
-        graph.wait(lambda: said in player.output(), PATIENCE_S, 'a question')
+        graph.wait(lambda: said in player.output(), 2 * PATIENCE_S, 'a question')
+        os.kill(deaf.pid, signal.SIGKILL)  # asked to end, it might answer yet
         graph.stop(deaf)
+        said = 'plan_pick_place went before it answered'
+        graph.wait(lambda: said in player.output(), PATIENCE_S, 'the loss to be noticed')
         assert live.stories[-1].commands == 0
         planner = Planner(graph, lambda: (np.eye(4), np.eye(4)))
         live.wait(lambda: live.stories[-1].commands, 'an action')

@@ -179,6 +179,7 @@ def _show_recording(
             depth_registered=False,  # playback_node publishes both cameras in any case
             sensor_reliability='reliable',
             frames_waiting=10,
+            tf_timeout_s=5.0,
             publish_period_s=0.5,
         )
         mapping.wait_ready()

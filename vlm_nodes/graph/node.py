@@ -29,7 +29,7 @@ START_PATIENCE_S = 90.0
 class LiveGraph:
     """Nodes as separate processes on a ROS domain of their own, with a client's node beside them.
 
-    A context manager: at its end all processes are ended in order, also after SIGTERM.
+    A context manager: at its end all processes are ended in order, also after SIGINT and SIGTERM.
 
     Attributes:
         domain: The ROS domain.
@@ -43,6 +43,7 @@ class LiveGraph:
             os.environ.setdefault('FASTRTPS_DEFAULT_PROFILES_FILE', str(profile))
         self.domain = free_domain()
         self._processes: list[NodeProcess] = []
+        self._starting = self._interrupted = False
         self._clients: dict[str, Any] = {}
         self._context = Context()
 
@@ -50,7 +51,10 @@ class LiveGraph:
         self._folder = tempfile.TemporaryDirectory(prefix='vlm_nodes_')
         self.log_folder = Path(self._folder.name)
         if threading.current_thread() is threading.main_thread():
-            self._old_handler = signal.signal(signal.SIGTERM, _interrupt)
+            self._old_handlers = {
+                number: signal.signal(number, self._interrupt)
+                for number in (signal.SIGINT, signal.SIGTERM)
+            }
         rclpy.init(context=self._context, domain_id=self.domain)
         self.node: Any = Node('vlm_client', context=self._context, enable_rosout=False)
         self._spinner = Spinner(self.node)
@@ -69,7 +73,8 @@ class LiveGraph:
         self._context.try_shutdown()
         self._folder.cleanup()
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._old_handler)
+            for number, handler in self._old_handlers.items():
+                signal.signal(number, handler)
 
     def start(
         self,
@@ -82,13 +87,19 @@ class LiveGraph:
     ) -> NodeProcess:
         """Start a node; what it says goes to NAME.log."""
         environment = os.environ | {'ROS_DOMAIN_ID': str(self.domain), 'PYTHONUNBUFFERED': '1'}
-        process = NodeProcess(
-            module,
-            [*arguments, *ros_words(parameters, remappings)],
-            environment,
-            self.log_folder / f'{name}.log',
-        )
-        self._processes.append(process)
+        self._starting = True
+        try:
+            process = NodeProcess(
+                module,
+                [*arguments, *ros_words(parameters, remappings)],
+                environment,
+                self.log_folder / f'{name}.log',
+            )
+            self._processes.append(process)
+        finally:
+            self._starting = False
+        if self._interrupted:
+            raise KeyboardInterrupt
         return process
 
     def stop(self, process: NodeProcess) -> int:
@@ -139,6 +150,8 @@ class LiveGraph:
         self.wait(done.is_set, timeout_s, f'an answer of {name}')
         return future.result(), took[0]
 
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    def _interrupt(self, signum: int, frame: FrameType | None) -> None:
+        # A process that is half started is not known yet, and would be left behind.
+        self._interrupted = True
+        if not self._starting:
+            raise KeyboardInterrupt

@@ -37,8 +37,8 @@ _AFTER_TICKS: Final = 10
 """And for so long after it is done."""
 
 _QOS = QoSProfile(depth=1000)
-_EPISODE_PATIENCE_S = 60.0
-_LATE_S = 3.0
+_EPISODE_PATIENCE_S = 120.0
+_LATE_S = 10.0
 _COMMAND_PATIENCE_S = 20.0
 
 

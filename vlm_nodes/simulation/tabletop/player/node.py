@@ -109,6 +109,9 @@ class TablePlayerNode(Node):
         elif not client.service_is_ready():
             client.remove_pending_request(self._future)
             self._future = None
+            self.get_logger().warning(
+                f'{client.srv_name} went before it answered: it is asked again once it is back'
+            )
         self._say(f'waiting for an answer of {client.srv_name}')
 
     def _take_plan(self, answer: Any) -> None:
