@@ -139,6 +139,7 @@ def play(folders: list[Path], *, registered: bool) -> list[tuple[Cloud, int]]:
             depth_registered=registered,
             sensor_reliability='reliable',
             frames_waiting=10,
+            tf_timeout_s=5.0,
             voxel_size_m=VOXEL_M,
             publish_period_s=0.5,
         )

@@ -51,6 +51,7 @@ def start(
     mapping.wait_ready()
     simulation = SimulationClient(graph, seed=options.seed, width=WIDTH, height=HEIGHT, **simulated)
     simulation.wait_until(WARM_UP_S, 120.0)
+    mapping.wait_fused(1)
     return mapping, simulation
 
 

@@ -125,8 +125,11 @@ class Room:
         """Map while the camera goes on for some rounds."""
         self.simulation.wait_until(0.0, 90.0)
         until_s = self.simulation.time_s + rounds * TOUR_S
+        fused = self.mapping.number('frames fused')
         self.mapping.pause(False)
         self.simulation.wait_until(until_s, 600.0)
+        # A smoke run may be over before the nodes know of each other.
+        self.mapping.wait_fused(int(fused) + 1)
         self.mapping.pause(True)
         self.mapping.wait_idle()
 

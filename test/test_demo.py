@@ -148,7 +148,8 @@ def test_a_node_that_fails_is_named_with_its_last_words(tmp_path):
 
 
 def test_a_node_that_ends_well_is_no_failure(tmp_path):
-    process = node_of(tmp_path, '')
+    process = node_of(tmp_path, 'print("done")')
+    wait_for(lambda: 'done' in process.output())
     assert process.end() in (0, -signal.SIGINT)
     quiet = node_of(tmp_path, 'print("done")')
     wait_for(lambda: quiet.returncode is not None)

@@ -7,7 +7,7 @@ import threading
 import weakref
 
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile
 from tf2_msgs.msg import TFMessage
@@ -23,25 +23,43 @@ def _profile(durability: DurabilityPolicy) -> QoSProfile:
 
 # Threads that spin. They are daemons, so as not to keep a process alive that forgot to shut down,
 # and are ended in time: killed inside the middleware by the interpreter they would abort it.
-_spinning: weakref.WeakKeyDictionary[threading.Thread, SingleThreadedExecutor] = (
-    weakref.WeakKeyDictionary()
-)
+_spinning: weakref.WeakSet[_SpinningThread] = weakref.WeakSet()
 
 
 @atexit.register
 def _end_spinning() -> None:
-    for thread, executor in list(_spinning.items()):
-        executor.shutdown()
-        thread.join()
+    for thread in list(_spinning):
+        thread.end()
 
 
-def _spin(executor: SingleThreadedExecutor, node: Node) -> None:
-    try:
-        executor.spin()
-    except ExternalShutdownException:
-        pass
-    finally:
-        executor.remove_node(node)
+class _SpinningThread(threading.Thread):
+    def __init__(self, node: Node) -> None:
+        super().__init__(name='tf2_listener', daemon=True)
+        self.executor = SingleThreadedExecutor(context=node.context)
+        self.executor.add_node(node)
+        self._node = node
+        self._ending = threading.Event()
+        _spinning.add(self)
+
+    def run(self) -> None:
+        try:
+            while not self._ending.is_set():
+                self.executor.spin_once()
+        except Exception:
+            # What it stumbles over once its context is shut down is no error.
+            if self._node.context.ok():
+                raise
+        finally:
+            self.executor.remove_node(self._node)
+
+    def end(self) -> None:
+        # An executor that is shut down just before its thread waits may let it wait for ever.
+        self._ending.set()
+        if self.is_alive():
+            self.executor.create_task(lambda: None)  # wakes it
+        if self is not threading.current_thread():
+            self.join()
+        self.executor.shutdown()
 
 
 class TransformListener:
@@ -88,19 +106,13 @@ class TransformListener:
             self._start_spinning()
 
     def _start_spinning(self) -> None:
-        self.executor = SingleThreadedExecutor(context=self.node.context)
-        self.executor.add_node(self.node)
-        self.dedicated_listener_thread = threading.Thread(
-            target=_spin, args=(self.executor, self.node), name='tf2_listener', daemon=True
-        )
-        _spinning[self.dedicated_listener_thread] = self.executor
+        self.dedicated_listener_thread = _SpinningThread(self.node)
+        self.executor = self.dedicated_listener_thread.executor
         self.dedicated_listener_thread.start()
 
     def __del__(self) -> None:
         if hasattr(self, 'dedicated_listener_thread'):
-            self.executor.shutdown()
-            if self.dedicated_listener_thread is not threading.current_thread():
-                self.dedicated_listener_thread.join()
+            self.dedicated_listener_thread.end()
         self.unregister()
 
     def unregister(self) -> None:

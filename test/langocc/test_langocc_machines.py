@@ -42,7 +42,7 @@ def test_two_devices_train_one_network_in_half_precision(street, tmp_path):
     command += ['--store', str(store), '--out', str(out), *OPTIONS]
     command += ['--devices', '2', '--precision', 'bf16']
     done = subprocess.run(
-        command, cwd=REPOSITORY, env=os.environ, capture_output=True, text=True, timeout=110
+        command, cwd=REPOSITORY, env=os.environ, capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stderr[-2000:]
     checkpoint = load_checkpoint(out, GRID)

@@ -118,6 +118,7 @@ def _drive(mapping: MappingClient, simulation: SimulationClient, share: float) -
     for until_s in np.append(np.arange(PROGRESS_S, end_s, PROGRESS_S), end_s):
         simulation.wait_until(float(until_s), 120.0)
         print(f'{until_s:5.0f} s driven: {_progress(mapping)}', flush=True)
+    mapping.wait_fused(1)
     mapping.pause(True)
     mapping.wait_idle()
     print(f'mapped: {_progress(mapping)}')

@@ -87,6 +87,14 @@ class MappingClient:
             if key.startswith(prefix) and int(value)
         }
 
+    def wait_fused(self, frames: int, timeout_s: float = 120.0) -> None:
+        """Wait until the report tells of so many frames."""
+        self._graph.wait(
+            lambda: self.number('frames fused') >= frames,
+            timeout_s,
+            f'{frames} frame(s) to be fused',
+        )
+
     def wait_idle(self, timeout_s: float = 120.0) -> None:
         """Wait until every pair that came is fused or dropped, and no more come."""
         fused, reports = -1, self._reports

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,8 @@ from vlm_nodes.mapping.voxel_store import CHUNK_ROWS, COLUMNS, Chunk
 FORMAT = 'vlm_nodes voxel map'
 VERSION = 1
 _HEADER = 'header.json'
+# What zipfile and numpy raise of bytes that are not as they were written.
+_DAMAGE = (ValueError, KeyError, TypeError, RuntimeError, tokenize.TokenError, zlib.error)
 
 
 class MapFileError(Exception):
@@ -87,7 +91,7 @@ def read_map(path: Path) -> MapFile:
         raise MapFileError(
             f'{path}: not a map file, or a truncated or damaged one ({error})'
         ) from error
-    except (ValueError, KeyError, TypeError, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+    except _DAMAGE as error:
         raise MapFileError(f'{path}: the map file is damaged: {error}') from error
 
 
