@@ -176,6 +176,9 @@ class CaptionNode(Node):
             return
         request = self._request('', (), 0, asked=False)
         with self._under_way(request):
+            if self._somebody_asks():  # whose question is about to come: it would wait for this
+                self._statistics.count('skipped while busy')
+                return
             answer = self._look(request, taken)
         if not answer.refusal:
             self._publish(answer, request.stamp_ns, asked=False)
@@ -267,9 +270,9 @@ class CaptionNode(Node):
         )
         answer = Answer(self._describer.refusal(request), 'request')
         if not answer.refusal:
-            # A caption that nobody asked for makes way.
-            self._end('a request came', lambda request: not request.asked)
             with self._under_way(request):
+                # A caption that nobody asked for makes way; none begins from now on.
+                self._end('a request came', lambda other: not other.asked)
                 self._requests.follow(request, lambda: None)
             answer = request.answer or Answer(request.over or 'cancelled', 'cancelled')
         self._fill(response, answer, request)
@@ -322,6 +325,10 @@ class CaptionNode(Node):
         finally:
             with self._lock:
                 self._active.discard(request)
+
+    def _somebody_asks(self) -> bool:
+        with self._lock:
+            return any(request.asked for request in self._active)
 
     def _end(self, why: str, which: Callable[[DescribeRequest], bool]) -> int:
         """End requests; returns how many there were."""
