@@ -28,6 +28,7 @@ from vlm_nodes.graph.spinner import Spinner
 from vlm_nodes.transforms import transform_message
 
 PATIENCE_S = 60.0
+QUICK_S = 0.5
 PERIOD_S = 0.1
 EYES = {'front': FRONT, 'left': LEFT, 'right': RIGHT}
 WORKSPACE = Workspace(pixel_m=0.01)
@@ -49,7 +50,7 @@ def save_model(folder, **training):
 
 
 class QuickNode(CliportNode):
-    patience_s = 0.5
+    patience_s = QUICK_S
     watch_period_s = 0.1
 
 
@@ -67,7 +68,9 @@ class Rig:
         stamp_ns: Of all images; None for that of now.
     """
 
-    def __init__(self, context, checkpoint, *, seen=None, without_tf=(), **parameters):
+    def __init__(
+        self, context, checkpoint, *, seen=None, without_tf=(), prepare=None, **parameters
+    ):
         self.views = dict(seen or views(BLOCK))
         self.silent = set()
         self.stamp_ns = None
@@ -76,15 +79,16 @@ class Rig:
             'cameras': list(self.views),
             'pixel_m': WORKSPACE.pixel_m,
             'sensor_reliability': 'reliable',
-            'image_timeout_s': 10.0,
-            'tf_timeout_s': 0.3,
+            # A busy machine delivers late: only tests that say so give up what does not come.
+            'image_timeout_s': PATIENCE_S,
+            'tf_timeout_s': PATIENCE_S,
         } | parameters
         overrides = [Parameter(name, value=value) for name, value in parameters.items()]
         self.node = QuickNode(context=context, parameter_overrides=overrides)
         self.context = context
         self.robot = rclpy.create_node('robot', context=context)
         self.diagnostics = []
-        self.listen(DiagnosticArray, '/diagnostics', self.diagnostics)
+        self.listen(DiagnosticArray, '/diagnostics', self.diagnostics, 1000)
         self.client = self.robot.create_client(PlanPickPlace, 'plan_pick_place')
         self.action = ActionClient(self.robot, PlanPickPlaceAction, 'plan_pick_place')
         self.publishers = {
@@ -95,6 +99,8 @@ class Rig:
         self.broadcaster = StaticTransformBroadcaster(self.robot)
         self.send_tf(*(name for name in self.views if name not in without_tf))
         self.robot.create_timer(PERIOD_S, self.shoot)
+        if prepare:
+            prepare(self)  # before the first image
         self._spinners = [Spinner(node, threads=4) for node in (self.node, self.robot)]
 
     def end(self):
@@ -148,20 +154,34 @@ class Rig:
 
     def values(self):
         """Diagnostics made from now on: the message, and values by key."""
-        seen = len(self.diagnostics)
-        self.until(lambda: len(self.diagnostics) > seen + 1, 'diagnostics')
+        self.node._statistics.count('asks')
+        asks = str(self.node._statistics.get('asks'))
+        self.until(lambda: self._newest()[1].get('asks') == asks, 'diagnostics')
+        seen = len(self.diagnostics)  # whose message and values may be older than the count
+        self.until(lambda: len(self.diagnostics) > seen, 'diagnostics')
+        return self._newest()
+
+    def _newest(self):
+        if not self.diagnostics:
+            return '', {}
         return messages.diagnostics_values(self.diagnostics[-1].status[0])
 
     def complains(self, *words):
         """Wait for diagnostics whose message has all of these."""
-        return self.until(
-            lambda: [
-                message
-                for message in [self.diagnostics[-1].status[0].message if self.diagnostics else '']
-                if all(word in message for word in words)
-            ],
-            words,
-        )[0]
+
+        def newest():
+            message, _ = self._newest()
+            return message if all(word in message for word in words) else None
+
+        return self.until(newest, words)
+
+    @contextmanager
+    def giving_up(self, *names):
+        """Meanwhile these timeouts of the node are short."""
+        patient = {name: self.node._values[name] for name in names}
+        self.node._values.update(dict.fromkeys(names, QUICK_S))
+        yield
+        self.node._values.update(patient)
 
     # Asking
 
@@ -169,6 +189,17 @@ class Rig:
         self.until(self.client.service_is_ready, 'the service')
         request = PlanPickPlace.Request(instruction=instruction, max_candidates=count)
         return self.wait(self.client.call_async(request))
+
+    def refused(self, instruction, said):
+        """Ask until it is refused so: what is on its way may give other answers first."""
+
+        def answer():
+            answer = self.ask(instruction)
+            return answer if said in answer.message else None
+
+        refusal = self.until(answer, said)
+        assert not refusal.success
+        return refusal
 
     def wait(self, future):
         self.until(future.done, 'an answer')
