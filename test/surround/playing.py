@@ -11,7 +11,7 @@ from vlm_nodes import messages
 from vlm_nodes.graph.node import LiveGraph
 from vlm_nodes.transforms import lookup_matrix
 
-PATIENCE_S = 60.0
+PATIENCE_S = 90.0
 DEEP = QoSProfile(depth=100)
 
 

@@ -1,15 +1,21 @@
 """surround_player_node as a process, and an onlooker that listens."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from playing import PATIENCE_S, Listener, played, stamps
 from rosgraph_msgs.msg import Clock
+from sensor_msgs.msg import CameraInfo, Image
 from table_writing import drive_tables, write_tables
 
 from vlm_nodes import messages
 from vlm_nodes.graph.node import LiveGraph
 from vlm_nodes.graph.processes import NodeFailedError
 from vlm_nodes.surround import CAMERAS, NuScenes, read_image
+from vlm_nodes.surround.player import player as player_module
+from vlm_nodes.surround.player.player import PLAYER_PARAMETERS, Player
+from vlm_nodes.surround.player.shots import read_moments
 
 MODULE = 'vlm_nodes.surround.player.node'
 TWO = ('CAM_FRONT', 'CAM_BACK')
@@ -45,7 +51,8 @@ def test_pictures_cameras_and_poses_are_those_of_the_tables(root):
 
 
 def test_stamps_of_now_keep_their_offsets_and_time_goes_on_in_a_loop(root):
-    options = {'data': str(root), 'loop': True, 'rate_hz': 20.0, 'max_samples': 2}
+    # Publishers keep ten messages for a listener that is held up: two seconds.
+    options = {'data': str(root), 'loop': True, 'rate_hz': 5.0, 'max_samples': 2}
     with LiveGraph() as graph:
         listener = Listener(graph.node, TWO)
         clocks = []
@@ -58,6 +65,48 @@ def test_stamps_of_now_keep_their_offsets_and_time_goes_on_in_a_loop(root):
     assert (np.diff(front) > 0).all()
     assert set(np.subtract(back, front)) == {20_000_000}
     assert not clocks
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """What the player takes for the time, in seconds: `s`, changed by the test."""
+    clock = SimpleNamespace(s=0.0)
+    monkeypatch.setattr(player_module, 'time', SimpleNamespace(monotonic=lambda: clock.s))
+    return clock
+
+
+def player_of(node, root, **changes):
+    """A player whose moments come when a test says so."""
+    values = {parameter.name: parameter.default for parameter in PLAYER_PARAMETERS}
+    moments = read_moments(iter(NuScenes(root, cameras=TWO)), pytest.fail)
+    return Player(node, TWO, moments, values | {'rate_hz': 1e-6} | changes)
+
+
+def test_it_begins_when_for_some_time_no_more_topics_were_found(root, clock):
+    with LiveGraph() as graph:
+        player = player_of(graph.node, root)
+
+        def listen(kind, topic):
+            graph.node.create_subscription(kind, topic, lambda message: None, 10)
+            publisher = next(p for p in graph.node.publishers if p.topic_name == f'/{topic}')
+            graph.wait(publisher.get_subscription_count, PATIENCE_S, f'who listens to {topic}')
+
+        def played_at(clock_s):
+            clock.s = clock_s
+            player._play()
+            return player.played
+
+        listen(CameraInfo, 'CAM_FRONT/camera_info')
+        assert [played_at(s) for s in (0.0, 10.0)] == [0, 0]
+        listen(Image, 'CAM_FRONT/image_raw')
+        assert [played_at(s) for s in (20.0, 20.6)] == [0, 0]
+        listen(Image, 'CAM_BACK/image_raw')
+        assert [played_at(s) for s in (20.8, 21.4)] == [0, 0]
+        listen(CameraInfo, 'CAM_BACK/camera_info')
+        assert [played_at(s) for s in (21.6, 22.2)] == [0, 0]
+        assert played_at(22.4) == 1
+        listen(Image, 'CAM_BACK/image_raw')  # who comes later holds nothing up
+        assert played_at(22.5) == 2
 
 
 def test_another_drive_may_have_other_mountings(tmp_path):

@@ -115,6 +115,7 @@ class OccupancyNode(Node):
     def _look(self, taken: ImageSet) -> None:
         """In the worker's thread."""
         started_s = time.monotonic()
+        restarts = self._statistics.get('restarts of time')
         found = self._rig.views(taken, self._worker.stopping)
         self._trouble = found.complaints
         for name, complaint in found.complaints.items():
@@ -123,7 +124,6 @@ class OccupancyNode(Node):
             self._statistics.count('dropped without usable pictures')
             return
         ready_s = time.monotonic()
-        restarts = self._statistics.get('restarts of time')
         moment = self._observer.look(found.images, found.views, found.fixed_from_ego)
         if self._statistics.get('restarts of time') != restarts:
             self._statistics.count('dropped of another time')

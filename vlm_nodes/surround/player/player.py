@@ -19,8 +19,11 @@ from vlm_nodes.surround.keyframe import CAMERAS, Matrix
 from vlm_nodes.surround.player.shots import DriveMoment
 from vlm_nodes.transforms import transform_message
 
-# What a listener needs to find all publishers, once it found the first.
+# What a listener needs to find all publishers, since it last found one.
 SETTLE_S: Final = 0.7
+# How long the end may wait for listeners that are slow to take what was sent.
+END_S: Final = 10.0
+_BRIEFLY: Final = Duration(seconds=0.2)
 _DEPTH: Final = 10
 
 PLAYER_PARAMETERS: Final = (
@@ -102,9 +105,10 @@ class Player:
             node.create_publisher(ClockMessage, '/clock', qos) if values['clock'] else None
         )
         self._broadcaster = TransformBroadcaster(node)
-        self._static: Any = None
+        self._static = StaticTransformBroadcaster(node)
         self._mountings: dict[str, Matrix] = {}
-        self._since_s: float | None = None
+        self._found: list[int] = []
+        self._since_s = 0.0
         node.create_timer(1.0 / values['rate_hz'], self._play, clock=STEADY)
 
     def _play(self) -> None:
@@ -113,8 +117,7 @@ class Player:
         moment = next(self._moments, None)
         if moment is None:
             self._node.get_logger().info(f'the end, after {self.played} moments')
-            for publisher in (*self._raw.values(), *self._compressed.values()):
-                publisher.wait_for_all_acked(Duration(seconds=2.0))
+            self._wait_until_taken()
             self._node.context.try_shutdown()  # which ends the executor's spin
             return
         self._publish(moment)
@@ -122,14 +125,24 @@ class Player:
 
     def _is_listened_to(self) -> bool:
         """Whether somebody found the pictures, and had time to find the rest."""
-        if self._since_s is None:
-            pictures = (*self._raw.values(), *self._compressed.values())
-            if self._values['wait_for_listeners'] and not any(
-                publisher.get_subscription_count() for publisher in pictures
-            ):
-                return False
-            self._since_s = time.monotonic()
+        if self.played:
+            return True
+        pictures = [*self._raw.values(), *self._compressed.values()]
+        others = [*self._infos.values(), self._broadcaster.pub_tf, self._static.pub_tf]
+        found = [publisher.get_subscription_count() for publisher in (*pictures, *others)]
+        if found != self._found:
+            self._found, self._since_s = found, time.monotonic()
+        if self._values['wait_for_listeners'] and not any(found[: len(pictures)]):
+            return False
         return time.monotonic() - self._since_s >= SETTLE_S
+
+    def _wait_until_taken(self) -> None:
+        """Wait for listeners to have all that was sent, which the end would take from them."""
+        deadline_s = time.monotonic() + END_S
+        for publisher in self._node.publishers:
+            # Briefly at a time: a signal is minded in between.
+            while not publisher.wait_for_all_acked(_BRIEFLY) and time.monotonic() < deadline_s:
+                pass
 
     def _publish(self, moment: DriveMoment) -> None:
         shift_ns = 0
@@ -157,16 +170,14 @@ class Player:
         stamp = messages.stamp_message(moment.first_stamp_ns() + shift_ns)
         if moved:  # the first time, and where another vehicle's drive begins
             self._mountings |= moved
-            # Of each frame a broadcaster keeps to the first pose.
-            if self._static is not None:
-                self._node.destroy_publisher(self._static.pub_tf)
-            self._static = StaticTransformBroadcaster(self._node)
-            self._static.sendTransform(
-                [
-                    transform_message(values['base_frame'], name, mounting, stamp)
-                    for name, mounting in self._mountings.items()
-                ]
-            )
+            # Not by sendTransform, which keeps to the first pose of each frame. Nor by another
+            # broadcaster: listeners may not have found it by the end.
+            message = self._static.net_message
+            message.transforms = [
+                transform_message(values['base_frame'], name, mounting, stamp)
+                for name, mounting in self._mountings.items()
+            ]
+            self._static.pub_tf.publish(message)
         self._broadcaster.sendTransform(
             [
                 transform_message(
