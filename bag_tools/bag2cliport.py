@@ -21,7 +21,7 @@ from bag_tools.cliport_options import cameras_of, parser, workspace_of
 from bag_tools.reader import BagError, BagReader
 from bag_tools.table_cameras import TableCamera, check_topics, transforms
 from bag_tools.table_scenes import first_stamp_ns, read_scenes
-from vlm_nodes.clip.files import write_whole
+from bag_tools.whole_file import write_whole
 from vlm_nodes.cliport.episode import SUFFIX, Episode
 from vlm_nodes.cliport.pictures import action_picture, height_picture, titled
 from vlm_nodes.cliport.poses import labels_of_poses

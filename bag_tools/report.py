@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bag_tools.whole_file import partial_path, put, sync
+from bag_tools.whole_file import write_whole
 
 Result = dict[str, Any]
 _HEAVY = ('pictures', 'curves')
@@ -39,8 +39,8 @@ def write_reports(out: Path, run: Result, results: list[Result]) -> tuple[Path, 
     """
     out.mkdir(parents=True, exist_ok=True)
     page, data = out / 'report.html', out / 'report.json'
-    _write(page, report_html(run, results))
-    _write(data, json.dumps(report_data(run, results), indent=1) + '\n')
+    write_whole(page, report_html(run, results).encode())
+    write_whole(data, (json.dumps(report_data(run, results), indent=1) + '\n').encode())
     return page, data
 
 
@@ -181,10 +181,3 @@ def _curves(name: str, curves: Result) -> str:
 
 def _text(value: object) -> str:
     return html.escape(str(value))
-
-
-def _write(path: Path, text: str) -> None:
-    partial = partial_path(path)
-    partial.write_text(text, encoding='utf-8')
-    sync(partial)
-    put(partial, path)

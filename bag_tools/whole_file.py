@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 
 def partial_path(path: Path) -> Path:
@@ -18,7 +21,7 @@ def remove_partials(path: Path) -> None:
     for left in [p for p in path.parent.iterdir() if p.name.startswith(begin)]:
         process = left.name.removeprefix(begin).partition('-')[0]
         if process.isdigit() and not _is_alive(int(process)):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:
@@ -29,6 +32,36 @@ def _is_alive(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write, which appears at `path` once all is written and synced.
+
+    Raises:
+        OSError: the folder is missing, full or read-only. Then, and where anything else is raised
+            meanwhile, an older file stays as it is.
+    """
+    # Threads of a process may write the same file at once.
+    partial = partial_path(path).with_name(f'{partial_path(path).name}-{os.urandom(4).hex()}')
+    try:
+        with partial.open('xb') as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        put(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file all or nothing.
+
+    Raises:
+        OSError: as `whole_file` does.
+    """
+    with whole_file(path) as stream:
+        stream.write(content)
 
 
 def put(partial: Path, path: Path) -> None:

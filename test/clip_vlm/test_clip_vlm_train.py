@@ -273,7 +273,7 @@ def test_features_of_changed_or_missing_pictures(tmp_path):
 def test_features_that_two_processes_write_at_once(tmp_path):
     program = (
         'import sys, pathlib\n'
-        'from vlm_nodes.clip.files import write_whole\n'
+        'from bag_tools.whole_file import write_whole\n'
         'for _ in range(200): write_whole(pathlib.Path(sys.argv[1]), sys.argv[2].encode())\n'
     )
     words = ('one' * 1000, 'two' * 1000)

@@ -359,7 +359,7 @@ def test_the_device_full_of_linux(tmp_path, monkeypatch):
     original = Path.open
 
     def led_astray(self, mode='r', *args, **options):
-        if self.suffix == '.tmp':
+        if '.partial-' in self.name:
             return Path('/dev/full').open('wb', *args, **options)
         return original(self, mode, *args, **options)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from safetensors.torch import save
 
+from bag_tools.whole_file import write_whole
 from vlm_nodes.clip.backend import open_clip
-from vlm_nodes.clip.files import write_whole
 from vlm_nodes.clip.weights import (
     ModelSource,
     WeightsError,

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vlm_nodes.clip.files import write_whole
+from bag_tools.whole_file import write_whole
 from vlm_nodes.clip.projection import FeatureProjection
 
 Rows = NDArray[np.float32]

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import save
 from torch.utils.data import DataLoader
 
+from bag_tools.whole_file import write_whole
 from vlm_nodes.clip.adaptation import (
     NEGATIVES,
     Adaptation,
@@ -28,7 +29,6 @@ from vlm_nodes.clip.adaptation import (
 )
 from vlm_nodes.clip.augment import Augmentation
 from vlm_nodes.clip.caption_levels import CaptionLevels
-from vlm_nodes.clip.files import write_whole
 from vlm_nodes.clip.label_images import LabelImageError, LabelImages
 from vlm_nodes.clip.text import tokenize_captions
 from vlm_nodes.clip.text_warm_up import spread_captions

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from vlm_nodes.clip.files import write_whole
+from bag_tools.whole_file import write_whole
 
 OPTIONS: Final = 'options.json'
 LAST: Final = 'last.ckpt'

@@ -12,7 +12,7 @@ from typing import Any, Final
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from vlm_nodes.clip.files import write_whole
+from bag_tools.whole_file import write_whole
 from vlm_nodes.clip.weights import sha256
 from vlm_nodes.clip_vlm.clip_views import ClipConfig
 from vlm_nodes.clip_vlm.connector import Connector, ConnectorConfig

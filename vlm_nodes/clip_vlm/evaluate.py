@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from vlm_nodes.clip.files import write_whole
+from bag_tools.whole_file import write_whole
 from vlm_nodes.clip_vlm.batches import Batch, Collate, Example, places_of
 from vlm_nodes.clip_vlm.data import add_data_arguments, open_samples
 from vlm_nodes.clip_vlm.errors import ClipVlmError

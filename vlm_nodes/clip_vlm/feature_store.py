@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vlm_nodes.clip.files import write_whole
+from bag_tools.whole_file import write_whole
 from vlm_nodes.clip_vlm.clip_views import ClipViews
 from vlm_nodes.clip_vlm.errors import ClipVlmError
 from vlm_nodes.clip_vlm.samples import CaptionedViews, read_views

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from vlm_nodes.clip.files import write_whole
+from bag_tools.whole_file import write_whole
 from vlm_nodes.clip.weights import sha256
 from vlm_nodes.cliport.backbones import FrozenClip
 from vlm_nodes.cliport.config import ModelConfig

@@ -29,8 +29,8 @@ from typing import TYPE_CHECKING, Final
 
 from tqdm import tqdm
 
+from bag_tools.whole_file import write_whole
 from vlm_nodes import command_line
-from vlm_nodes.clip.files import write_whole
 from vlm_nodes.cliport.episode import SUFFIX, Calibration, Episode, EpisodeError, Step
 from vlm_nodes.cliport.heightmap import Heightmap, View, fuse
 from vlm_nodes.cliport.workspace import Workspace

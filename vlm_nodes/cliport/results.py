@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 from scipy import stats
 
-from vlm_nodes.clip.files import write_whole
+from bag_tools.whole_file import write_whole
 from vlm_nodes.cliport.rollouts import EpisodeResult
 
 CONFIDENCE: Final = 0.95

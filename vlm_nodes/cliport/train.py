@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
-from vlm_nodes.clip.files import write_whole
+from bag_tools.whole_file import write_whole
 from vlm_nodes.clip.training_backend import PRECISIONS, lightning, make_trainer
 from vlm_nodes.clip.training_folder import LAST, check_counts, check_folder, keep_page
 from vlm_nodes.cliport.augment import Augmentation

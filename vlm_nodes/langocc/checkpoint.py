@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from vlm_nodes.clip.files import write_whole
+from bag_tools.whole_file import write_whole
 from vlm_nodes.clip.projection import FeatureProjection
 from vlm_nodes.clip.weights import sha256
 from vlm_nodes.langocc.config import LangOccConfig

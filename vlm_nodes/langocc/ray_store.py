@@ -18,8 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bag_tools.whole_file import partial_path, put
-from vlm_nodes.clip.files import write_whole
+from bag_tools.whole_file import whole_file, write_whole
 from vlm_nodes.clip.projection import FeatureProjection
 from vlm_nodes.langocc.errors import LangOccError
 
@@ -218,10 +217,5 @@ def _read_arrays(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
 
 
 def _write_arrays(path: Path, arrays: dict[str, Any]) -> None:
-    partial = partial_path(path)
-    try:
-        with partial.open('wb') as stream:
-            np.savez(stream, **arrays)
-        put(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as stream:
+        np.savez(stream, **arrays)

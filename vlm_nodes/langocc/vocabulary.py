@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bag_tools.whole_file import partial_path, put
+from bag_tools.whole_file import whole_file
 from vlm_nodes.clip.encoder import Encoder
 from vlm_nodes.langocc.checkpoint import Checkpoint, FeatureSpace
 from vlm_nodes.langocc.errors import LangOccError
@@ -53,10 +53,8 @@ class TextVectors:
         vectors = self._load().encode_text(texts)
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            partial = partial_path(path)
-            with partial.open('wb') as stream:
+            with whole_file(path) as stream:
                 np.savez(stream, vectors=vectors)
-            put(partial, path)
         return vectors
 
     def _path(self, texts: Sequence[str]) -> Path | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tokenize
 import zipfile
 import zlib
@@ -15,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bag_tools.whole_file import remove_partials, whole_file
 from vlm_nodes.mapping.voxel_store import CHUNK_ROWS, COLUMNS, Chunk
 
 FORMAT = 'vlm_nodes voxel map'
@@ -58,19 +58,12 @@ def write_map(path: Path, content: MapFile) -> None:
     path = Path(path)
     if not path.parent.is_dir():
         raise MapFileError(f'{path}: cannot save the map: folder {path.parent} does not exist')
-    _remove_abandoned(path)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp')
     try:
-        with temporary.open('xb') as stream:
+        remove_partials(path)
+        with whole_file(path) as stream:
             _write_archive(stream, content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
     except OSError as error:
         raise MapFileError(f'{path}: cannot save the map: {error.strerror or error}') from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_map(path: Path) -> MapFile:
@@ -93,22 +86,6 @@ def read_map(path: Path) -> MapFile:
         ) from error
     except _DAMAGE as error:
         raise MapFileError(f'{path}: the map file is damaged: {error}') from error
-
-
-def _remove_abandoned(path: Path) -> None:
-    """Delete temporary files of saves whose process was killed."""
-    for leftover in path.parent.glob(f'.{path.name}.*-*.tmp'):
-        pid = leftover.name[len(path.name) + 2 :].split('-')[0]
-        if pid.isdigit() and not Path(f'/proc/{pid}').exists() and Path('/proc/self').exists():
-            leftover.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_archive(stream: IO[bytes], content: MapFile) -> None:

@@ -5,7 +5,6 @@ From above, +x points right and +y up, as on a map whose north is up.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from bag_tools.whole_file import write_whole
 
 Image = NDArray[np.uint8]
 Color = tuple[int, int, int]
@@ -247,15 +248,7 @@ def write_picture(path: Path, picture: Image) -> None:
     if not ok:
         raise ValueError(f'{path}: the picture could not be encoded as {path.suffix}')
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        with part.open('wb') as file:
-            file.write(data.tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(path, data.tobytes())
 
 
 def _tinted(share: NDArray[np.floating], colormap: int = cv2.COLORMAP_INFERNO) -> Image:

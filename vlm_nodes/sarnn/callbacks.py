@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vlm_nodes.clip.files import write_whole
+from bag_tools.whole_file import write_whole
 from vlm_nodes.clip.training_backend import lightning
 from vlm_nodes.sarnn.checkpoint import CheckpointError, save_policy
 from vlm_nodes.sarnn.pictures import loss_picture, write_png

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from vlm_nodes.clip.files import write_whole
+from bag_tools.whole_file import write_whole
 from vlm_nodes.sarnn.config import SarnnConfig
 from vlm_nodes.sarnn.model import Sarnn
 

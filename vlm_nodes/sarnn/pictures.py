@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image as PillowImage
 
-from vlm_nodes.clip.files import write_whole
+from bag_tools.whole_file import write_whole
 from vlm_nodes.sarnn.overlay import draw_keypoints
 from vlm_nodes.sarnn.plots import CURVE_COLORS, INK, PAPER, Curve, Image, plot
 

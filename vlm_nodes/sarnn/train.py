@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from vlm_nodes.clip.files import write_whole
+from bag_tools.whole_file import write_whole
 from vlm_nodes.clip.training_backend import PRECISIONS, lightning
 from vlm_nodes.clip.training_folder import LAST, OPTIONS
 from vlm_nodes.command_line import run, say

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bag_tools.whole_file import partial_path, put
+from bag_tools.whole_file import write_whole
 from vlm_nodes.surround.errors import SurroundError
 from vlm_nodes.surround.keyframe import LIDAR
 from vlm_nodes.surround.tables import NAMES, Row, rows, table_path
@@ -65,12 +65,8 @@ def load_index(folder: Path, cache: Path | None) -> Index:
     index = _read(folder)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = partial_path(path)
-        try:
-            partial.write_text(json.dumps({'stamp': stamp, 'index': asdict(index)}))
-            put(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        page = json.dumps({'stamp': stamp, 'index': asdict(index)})
+        write_whole(path, page.encode())
     except OSError as error:
         _LOGGER.warning('the index of %s is not kept: %s; give a cache folder', folder, error)
     return index

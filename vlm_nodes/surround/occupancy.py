@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bag_tools.whole_file import partial_path, put
+from bag_tools.whole_file import whole_file
 from vlm_nodes.surround.errors import SurroundError
 
 CLASSES: Final = (
@@ -137,15 +137,10 @@ def read_occupancy(path: Path) -> Occupancy:
 
 def write_occupancy(path: Path, occupancy: Occupancy) -> None:
     """Write an Occ3D `labels.npz`, all or nothing."""
-    partial = partial_path(path)
-    try:
-        with partial.open('wb') as stream:
-            np.savez_compressed(
-                stream,
-                semantics=occupancy.semantics,
-                mask_lidar=occupancy.mask_lidar.astype(np.uint8),
-                mask_camera=occupancy.mask_camera.astype(np.uint8),
-            )
-        put(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as stream:
+        np.savez_compressed(
+            stream,
+            semantics=occupancy.semantics,
+            mask_lidar=occupancy.mask_lidar.astype(np.uint8),
+            mask_camera=occupancy.mask_camera.astype(np.uint8),
+        )

@@ -18,7 +18,7 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from vlm_interfaces.srv import PlanPickPlace
 
-from vlm_nodes.clip.files import write_whole
+from bag_tools.whole_file import write_whole
 from vlm_nodes.node import LATCHED, LATCHED_QUEUE, STEADY, Parameter, declare_parameters
 from vlm_nodes.node import main as run_node
 from vlm_nodes.simulation.tabletop.story import Story
