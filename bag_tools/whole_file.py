@@ -43,7 +43,7 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             meanwhile, an older file stays as it is.
     """
     # Threads of a process may write the same file at once.
-    partial = partial_path(path).with_name(f'{partial_path(path).name}-{os.urandom(4).hex()}')
+    partial = path.with_name(f'{partial_path(path).name}-{os.urandom(4).hex()}')
     try:
         with partial.open('xb') as stream:
             yield stream

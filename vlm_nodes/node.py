@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
 from rclpy.executors import (
     ExternalShutdownException,
@@ -21,6 +23,7 @@ from rclpy.executors import (
     SingleThreadedExecutor,
 )
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import (
     DurabilityPolicy,
     HistoryPolicy,
@@ -38,6 +41,7 @@ __all__ = [
     'LATCHED',
     'LATCHED_QUEUE',
     'STEADY',
+    'Audience',
     'Parameter',
     'StartError',
     'SubscriptionEventCallbacks',
@@ -56,20 +60,25 @@ SWITCH_INTERVAL_S = 0.0002
 # For timers that must go on when simulated time stands still.
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 
-LATCHED = QoSProfile(
-    depth=1,
-    history=HistoryPolicy.KEEP_LAST,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
+# What a player's listener needs to find all publishers, since it last found one.
+_SETTLE_S = 0.7
+# How long a player's end may wait for listeners that are slow to take what was sent.
+_TAKEN_S = 10.0
+_BRIEFLY = Duration(seconds=0.2)
 
+
+def _latched(depth: int) -> QoSProfile:
+    return QoSProfile(
+        depth=depth,
+        history=HistoryPolicy.KEEP_LAST,
+        reliability=ReliabilityPolicy.RELIABLE,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    )
+
+
+LATCHED = _latched(1)
 # For those who must hear each word: a queue of one keeps the last, whoever said it.
-LATCHED_QUEUE = QoSProfile(
-    depth=100,
-    history=HistoryPolicy.KEEP_LAST,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
+LATCHED_QUEUE = _latched(100)
 
 
 _interrupted = threading.Event()
@@ -149,6 +158,35 @@ def sensor_qos(reliability: str, depth: int) -> QoSProfile:
         if reliability == 'reliable'
         else qos_profile_sensor_data.reliability,
     )
+
+
+class Audience:
+    """Those who listen to a node that plays a recording, and must miss neither begin nor end.
+
+    Args:
+        node: Which plays.
+        publishers: Whose listeners are given time to be found before the first message.
+    """
+
+    def __init__(self, node: Node, publishers: Sequence[Publisher]) -> None:
+        self._node, self._publishers = node, publishers
+        self._found: list[int] = []
+        self._since_s = 0.0
+
+    def has_settled(self) -> bool:
+        """Whether for some time no further listener was found."""
+        found = [publisher.get_subscription_count() for publisher in self._publishers]
+        if found != self._found:
+            self._found, self._since_s = found, time.monotonic()
+        return time.monotonic() - self._since_s >= _SETTLE_S
+
+    def wait_until_taken(self) -> None:
+        """Wait for listeners to have all that was sent, which the end would take from them."""
+        deadline_s = time.monotonic() + _TAKEN_S
+        for publisher in self._node.publishers:
+            # Briefly at a time: a signal is minded in between.
+            while not publisher.wait_for_all_acked(_BRIEFLY) and time.monotonic() < deadline_s:
+                pass
 
 
 def run(make_node: Callable[[], Node], *, threads: int = 4) -> int:

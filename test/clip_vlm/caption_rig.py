@@ -12,6 +12,7 @@ import numpy as np
 import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
+from fresh_diagnostics import fresh_status
 from rclpy.context import Context
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CompressedImage, Image
@@ -230,16 +231,8 @@ class Rig:
 
     def values(self):
         """Diagnostics made from now on: the message, and values by key."""
-        self.node._statistics.count('asks')
-        asks = str(self.node._statistics.get('asks'))
-        self.until(lambda: self._newest_values()[1].get('asks') == asks, 'diagnostics')
-        seen = len(self.diagnostics)  # whose message may be older than their values
-        self.until(lambda: len(self.diagnostics) > seen, 'diagnostics')
-        return self._newest_values()
-
-    def _newest_values(self):
-        newest = self.diagnostics[-1:]
-        return messages.diagnostics_values(newest[0].status[0]) if newest else ('', {})
+        status = fresh_status(self.node, self.diagnostics, self.until)
+        return messages.diagnostics_values(status)
 
     def count(self, what):
         """How often it happened, in diagnostics made from now on."""

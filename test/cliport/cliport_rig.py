@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from fresh_diagnostics import fresh_status
 from rclpy.action import ActionClient
 from rclpy.context import Context
 from rclpy.parameter import Parameter
@@ -154,23 +155,14 @@ class Rig:
 
     def values(self):
         """Diagnostics made from now on: the message, and values by key."""
-        self.node._statistics.count('asks')
-        asks = str(self.node._statistics.get('asks'))
-        self.until(lambda: self._newest()[1].get('asks') == asks, 'diagnostics')
-        seen = len(self.diagnostics)  # whose message and values may be older than the count
-        self.until(lambda: len(self.diagnostics) > seen, 'diagnostics')
-        return self._newest()
-
-    def _newest(self):
-        if not self.diagnostics:
-            return '', {}
-        return messages.diagnostics_values(self.diagnostics[-1].status[0])
+        status = fresh_status(self.node, self.diagnostics, self.until)
+        return messages.diagnostics_values(status)
 
     def complains(self, *words):
         """Wait for diagnostics whose message has all of these."""
 
         def newest():
-            message, _ = self._newest()
+            message = self.diagnostics[-1].status[0].message if self.diagnostics else ''
             return message if all(word in message for word in words) else None
 
         return self.until(newest, words)

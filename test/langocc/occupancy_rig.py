@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from fresh_diagnostics import fresh_status
 from nav_msgs.msg import OccupancyGrid
 from rclpy.context import Context
 from rclpy.parameter import Parameter
@@ -190,16 +191,8 @@ class Rig:
 
     def values(self):
         """Diagnostics made from now on, by key."""
-
-        def newest():
-            return messages.diagnostics_values(self.diagnostics[-1].status[0])[1]
-
-        self.node._statistics.count('asks')
-        asks = str(self.node._statistics.get('asks'))
-        self.until(lambda: self.diagnostics and newest().get('asks') == asks, 'diagnostics')
-        seen = len(self.diagnostics)  # whose other values may be older than their counts
-        self.until(lambda: len(self.diagnostics) > seen, 'diagnostics')
-        return newest()
+        status = fresh_status(self.node, self.diagnostics, self.until)
+        return messages.diagnostics_values(status)[1]
 
     def count(self, what):
         return int(self.values().get(what, 0))

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from fresh_diagnostics import fresh_status
 from ray_cast_rooms import cast, poses
 from rcl_interfaces.msg import Log
 from rclpy.context import Context
@@ -29,6 +30,7 @@ from vlm_nodes.node import LATCHED_QUEUE
 from vlm_nodes.transforms import transform_message
 
 PATIENCE_S = 60.0
+QUICK_S = 0.3
 MS_NS = 1_000_000
 SECOND_NS = 1_000_000_000
 CAMERA = Camera(64, 48, 56.0, 56.0, 31.5, 23.5)
@@ -45,9 +47,6 @@ SERVICES = {
 }
 
 _taken = itertools.count()
-
-
-QUICK_S = 0.3
 
 
 class QuickNode(MappingNode):
@@ -151,11 +150,7 @@ class Rig:
 
     def fresh(self):
         """Wait for diagnostics that were made from now on; returns their values."""
-        self.node._statistics.count('asks')
-        asks = str(self.node._statistics.get('asks'))
-        self.until(lambda: self.values().get('asks') == asks, 'diagnostics')
-        seen = len(self.diagnostics)  # whose message may be older than their values
-        self.until(lambda: len(self.diagnostics) > seen, 'diagnostics')
+        fresh_status(self.node, self.diagnostics, self.until)
         return self.values()
 
     # Driving

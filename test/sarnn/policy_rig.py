@@ -14,7 +14,8 @@ from contextlib import contextmanager
 import numpy as np
 import rclpy
 import torch
-from diagnostic_msgs.msg import DiagnosticArray, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray
+from fresh_diagnostics import fresh_status
 from rcl_interfaces.msg import Log
 from rclpy.context import Context
 from rclpy.parameter import Parameter
@@ -166,12 +167,7 @@ class Rig:
 
     def status(self):
         """Diagnostics that were made from now on."""
-        self.node._statistics.count('asks')
-        asks = KeyValue(key='asks', value=str(self.count('asks')))
-        self.until(lambda: asks in self.diagnostics[-1].status[0].values, 'diagnostics')
-        seen = len(self.diagnostics)  # whose message may be older than their values
-        self.until(lambda: len(self.diagnostics) > seen, 'diagnostics')
-        return self.diagnostics[-1].status[0]
+        return fresh_status(self.node, self.diagnostics, self.until)
 
     def values(self):
         return {entry.key: entry.value for entry in self.status().values}

@@ -10,10 +10,10 @@ from sensor_msgs.msg import CameraInfo, Image
 from table_writing import drive_tables, write_tables
 
 from vlm_nodes import messages
+from vlm_nodes import node as ros_node
 from vlm_nodes.graph.node import LiveGraph
 from vlm_nodes.graph.processes import NodeFailedError
 from vlm_nodes.surround import CAMERAS, NuScenes, read_image
-from vlm_nodes.surround.player import player as player_module
 from vlm_nodes.surround.player.player import PLAYER_PARAMETERS, Player
 from vlm_nodes.surround.player.shots import read_moments
 
@@ -71,7 +71,7 @@ def test_stamps_of_now_keep_their_offsets_and_time_goes_on_in_a_loop(root):
 def clock(monkeypatch):
     """What the player takes for the time, in seconds: `s`, changed by the test."""
     clock = SimpleNamespace(s=0.0)
-    monkeypatch.setattr(player_module, 'time', SimpleNamespace(monotonic=lambda: clock.s))
+    monkeypatch.setattr(ros_node, 'time', SimpleNamespace(monotonic=lambda: clock.s))
     return clock
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Iterator
 
-from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rclpy.utilities import remove_ros_args
@@ -20,14 +18,12 @@ from vlm_nodes.command_line import run as run_tool
 from vlm_nodes.geometry import Camera, RgbdFrame
 from vlm_nodes.mapping.dataset_options import add_dataset_arguments, open_dataset
 from vlm_nodes.mapping.datasets import RgbdDataset
-from vlm_nodes.node import STEADY
+from vlm_nodes.node import STEADY, Audience
 from vlm_nodes.node import run as run_node
 from vlm_nodes.transforms import transform_message
 
 COLOR_FRAME = 'camera_color_optical_frame'
 DEPTH_FRAME = 'camera_depth_optical_frame'
-# What a listener needs to find all publishers, once it found the first.
-SETTLE_S = 0.7
 
 
 class PlaybackNode(Node):
@@ -42,7 +38,6 @@ class PlaybackNode(Node):
         self._map_frame = dataset.frame_id
         self._frames: Iterator[RgbdFrame] = iter(dataset)
         self._upcoming: RgbdFrame | None = next(self._frames, None)
-        self._listened_since_s: float | None = None
         self.played = 0
         qos = QoSProfile(depth=10)
         self._rgb = self.create_publisher(Image, 'rgb', qos)
@@ -55,20 +50,17 @@ class PlaybackNode(Node):
             self.create_publisher(ClockMessage, '/clock', qos) if clock else None
         )
         self._broadcaster = TransformBroadcaster(self)
+        others = [*self._infos.values(), self._broadcaster.pub_tf]
+        self._audience = Audience(self, [self._rgb, self._depth, *others])
         self.get_logger().info(f'{dataset.description}: waiting for listeners of rgb and depth')
         self.create_timer(1.0 / rate_hz, self._play, clock=STEADY)
 
     def _play(self) -> None:
-        if self._listened_since_s is None:
-            if self._is_listened_to():
-                self._listened_since_s = time.monotonic()
-            return
-        if time.monotonic() - self._listened_since_s < SETTLE_S:
+        if not self.played and not (self._is_listened_to() and self._audience.has_settled()):
             return
         if self._upcoming is None:
             self.get_logger().info(f'the end, after {self.played} frames')
-            for publisher in self.publishers:
-                publisher.wait_for_all_acked(Duration(seconds=2.0))
+            self._audience.wait_until_taken()
             self.context.try_shutdown()  # which ends the executor's spin
             return
         self._publish(self._upcoming)

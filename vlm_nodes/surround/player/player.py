@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
-from tf2_ros import StaticTransformBroadcaster, TransformBroadcaster
+from tf2_msgs.msg import TFMessage
+from tf2_ros import TransformBroadcaster
 
 from vlm_nodes import messages
-from vlm_nodes.node import STEADY, Parameter
+from vlm_nodes.node import LATCHED, STEADY, Audience, Parameter
 from vlm_nodes.surround.keyframe import CAMERAS, Matrix
 from vlm_nodes.surround.player.shots import DriveMoment
 from vlm_nodes.transforms import transform_message
 
-# What a listener needs to find all publishers, since it last found one.
-SETTLE_S: Final = 0.7
-# How long the end may wait for listeners that are slow to take what was sent.
-END_S: Final = 10.0
-_BRIEFLY: Final = Duration(seconds=0.2)
 _DEPTH: Final = 10
 
 PLAYER_PARAMETERS: Final = (
@@ -105,44 +99,31 @@ class Player:
             node.create_publisher(ClockMessage, '/clock', qos) if values['clock'] else None
         )
         self._broadcaster = TransformBroadcaster(node)
-        self._static = StaticTransformBroadcaster(node)
+        # No broadcaster, which keeps to the first pose of each frame.
+        self._static = node.create_publisher(TFMessage, '/tf_static', LATCHED)
         self._mountings: dict[str, Matrix] = {}
-        self._found: list[int] = []
-        self._since_s = 0.0
+        self._pictures = [*self._raw.values(), *self._compressed.values()]
+        others = [*self._infos.values(), self._broadcaster.pub_tf, self._static]
+        self._audience = Audience(node, [*self._pictures, *others])
         node.create_timer(1.0 / values['rate_hz'], self._play, clock=STEADY)
 
     def _play(self) -> None:
-        if not self._is_listened_to():
+        if not self.played and not (self._is_listened_to() and self._audience.has_settled()):
             return
         moment = next(self._moments, None)
         if moment is None:
             self._node.get_logger().info(f'the end, after {self.played} moments')
-            self._wait_until_taken()
+            self._audience.wait_until_taken()
             self._node.context.try_shutdown()  # which ends the executor's spin
             return
         self._publish(moment)
         self.played += 1
 
     def _is_listened_to(self) -> bool:
-        """Whether somebody found the pictures, and had time to find the rest."""
-        if self.played:
-            return True
-        pictures = [*self._raw.values(), *self._compressed.values()]
-        others = [*self._infos.values(), self._broadcaster.pub_tf, self._static.pub_tf]
-        found = [publisher.get_subscription_count() for publisher in (*pictures, *others)]
-        if found != self._found:
-            self._found, self._since_s = found, time.monotonic()
-        if self._values['wait_for_listeners'] and not any(found[: len(pictures)]):
-            return False
-        return time.monotonic() - self._since_s >= SETTLE_S
-
-    def _wait_until_taken(self) -> None:
-        """Wait for listeners to have all that was sent, which the end would take from them."""
-        deadline_s = time.monotonic() + END_S
-        for publisher in self._node.publishers:
-            # Briefly at a time: a signal is minded in between.
-            while not publisher.wait_for_all_acked(_BRIEFLY) and time.monotonic() < deadline_s:
-                pass
+        """Whether somebody found a picture, or nobody is waited for."""
+        return not self._values['wait_for_listeners'] or any(
+            publisher.get_subscription_count() for publisher in self._pictures
+        )
 
     def _publish(self, moment: DriveMoment) -> None:
         shift_ns = 0
@@ -170,14 +151,11 @@ class Player:
         stamp = messages.stamp_message(moment.first_stamp_ns() + shift_ns)
         if moved:  # the first time, and where another vehicle's drive begins
             self._mountings |= moved
-            # Not by sendTransform, which keeps to the first pose of each frame. Nor by another
-            # broadcaster: listeners may not have found it by the end.
-            message = self._static.net_message
-            message.transforms = [
+            mountings = [
                 transform_message(values['base_frame'], name, mounting, stamp)
                 for name, mounting in self._mountings.items()
             ]
-            self._static.pub_tf.publish(message)
+            self._static.publish(TFMessage(transforms=mountings))
         self._broadcaster.sendTransform(
             [
                 transform_message(
